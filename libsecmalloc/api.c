@@ -1,0 +1,345 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * api.c: the public functions: each checks its arguments, takes the lock and
+ * makes one call down; must not know how anything is done.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "fatal.h"
+#include "fork.h"
+#include "heap.h"
+#include "memory.h"
+#include "pool.h"
+#include "secmalloc.h"
+
+#ifndef HELPER_PATH
+# error "HELPER_PATH is the installed helper's absolute path"
+#endif
+
+/* The configuration in force, or to be tried next.  Under the heap's lock. */
+static struct {
+	bool started;
+	struct secmalloc_config config;
+	char helper_path[PATH_MAX]; /* empty: the installed one */
+} state;
+
+static bool
+is_zero(void *const *words, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (words[i] != NULL)
+			return false;
+	return true;
+}
+
+static int
+take_config(const struct secmalloc_config *config)
+{
+	const char *path = config->helper_path;
+
+	if (config->mode < SECMALLOC_MODE_AUTO ||
+	    config->mode > SECMALLOC_MODE_INPROCESS ||
+	    config->fork_policy < SECMALLOC_FORK_COPY ||
+	    config->fork_policy > SECMALLOC_FORK_DENY ||
+	    config->pool_size > PTRDIFF_MAX ||
+	    (path != NULL && (path[0] != '/' ||
+	    strlen(path) >= sizeof state.helper_path)) ||
+	    !is_zero(config->reserved, sizeof config->reserved /
+	    sizeof *config->reserved)) {
+		errno = EINVAL;
+		return -1;
+	}
+	state.config = *config;
+	state.helper_path[0] = '\0';
+	if (path != NULL)
+		memcpy(state.helper_path, path, strlen(path) + 1);
+	return 0;
+}
+
+static int
+start(void)
+{
+	const struct secmalloc_config *config = &state.config;
+	struct pool_config pools = {
+		.initial_pools = config->initial_pools,
+		.pool_size = memory_round_up(config->pool_size),
+		.max_locked = config->max_locked,
+		.mode = config->mode,
+		.copy_on_fork = config->fork_policy == SECMALLOC_FORK_COPY,
+		.helper_path = state.helper_path[0] != '\0' ?
+		    state.helper_path : HELPER_PATH
+	};
+
+	if (state.started)
+		return 0;
+	fatal_set_callback(config->on_misuse, config->callback_data);
+	if (fork_start() == -1 || pool_start(&pools) == -1)
+		return -1;
+	heap_start();
+	state.started = true;
+	return 0;
+}
+
+static void
+enter(void)
+{
+	fork_enter();
+	heap_lock();
+}
+
+/* The host is told of a loss without the lock, since it may call us. */
+static void
+leave(void)
+{
+	void (*tell)(void *) = state.config.on_lock_lost;
+	void *data = state.config.callback_data;
+	bool news = pool_lost_news();
+
+	heap_unlock();
+	if (news && tell != NULL) {
+		int error = errno;
+
+		tell(data);
+		errno = error;
+	}
+}
+
+/* Stops the process unless FAULT is none. */
+static void
+check(const char *function, enum heap_fault fault, const char *freed)
+{
+	switch (fault) {
+	case HEAP_FINE:
+	case HEAP_DENIED:
+		return;
+	case HEAP_FREED:
+		fatal_misuse(function, freed);
+	case HEAP_INTERIOR:
+		fatal_misuse(function, "pointer into the middle of an object");
+	case HEAP_OVERFLOW:
+		fatal_misuse(function, "overflow past the end of an object");
+	case HEAP_FOREIGN:
+		break;
+	}
+	fatal_misuse(function, "not a pointer of this library");
+}
+
+static void *
+allocate(size_t align, size_t size)
+{
+	void *ptr = NULL;
+
+	enter();
+	if (start() == 0)
+		ptr = heap_allocate(size, align);
+	leave();
+	return ptr;
+}
+
+static void
+release(const char *function, void *ptr)
+{
+	int error = errno;
+
+	if (ptr == NULL)
+		return;
+	enter();
+	check(function, heap_free(ptr), "double free");
+	leave();
+	errno = error;
+}
+
+static void *
+resize(const char *function, void *ptr, size_t size)
+{
+	enum heap_fault fault;
+	int failed;
+
+	if (ptr == NULL)
+		return allocate(SLOT_ALIGN, size);
+	if (size == 0) {
+		release(function, ptr);
+		return NULL;
+	}
+	enter();
+	fault = heap_resize(&ptr, size, &failed);
+	check(function, fault, "object was freed before");
+	if (fault == HEAP_DENIED)
+		failed = ENOLCK;
+	leave();
+	if (failed == 0)
+		return ptr;
+	errno = failed;
+	return NULL;
+}
+
+int
+secmalloc_init(const struct secmalloc_config *config)
+{
+	static const struct secmalloc_config defaults;
+	int result = -1;
+
+	enter();
+	if (state.started) {
+		if (config == NULL)
+			result = 0;
+		else
+			errno = EALREADY;
+	} else if (take_config(config != NULL ? config : &defaults) == 0)
+		result = start();
+	leave();
+	return result;
+}
+
+void
+secmalloc_shutdown(void)
+{
+	enter();
+	if (state.started) {
+		heap_stop();
+		pool_stop();
+		state.started = false;
+	}
+	leave();
+}
+
+void *
+secmalloc(size_t size)
+{
+	return allocate(SLOT_ALIGN, size);
+}
+
+void *
+seccalloc(size_t nmemb, size_t size)
+{
+	size_t bytes;
+
+	if (__builtin_mul_overflow(nmemb, size, &bytes)) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return allocate(SLOT_ALIGN, bytes);
+}
+
+void
+secfree(void *ptr)
+{
+	release("secfree", ptr);
+}
+
+void *
+secrealloc(void *ptr, size_t size)
+{
+	return resize("secrealloc", ptr, size);
+}
+
+void *
+secreallocarray(void *ptr, size_t nmemb, size_t size)
+{
+	size_t bytes;
+
+	if (__builtin_mul_overflow(nmemb, size, &bytes)) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return resize("secreallocarray", ptr, bytes);
+}
+
+void *
+secaligned_alloc(size_t alignment, size_t size)
+{
+	if (alignment == 0 || (alignment & (alignment - 1)) != 0) {
+		errno = EINVAL;
+		return NULL;
+	}
+	return allocate(alignment < SLOT_ALIGN ? SLOT_ALIGN : alignment, size);
+}
+
+static char *
+copy_string(const char *s, size_t length)
+{
+	char *copy = allocate(SLOT_ALIGN, length + 1);
+
+	if (copy != NULL)
+		memcpy(copy, s, length); /* the end is there: it is zero */
+	return copy;
+}
+
+char *
+secstrdup(const char *s)
+{
+	return copy_string(s, strlen(s));
+}
+
+char *
+secstrndup(const char *s, size_t n)
+{
+	return copy_string(s, strnlen(s, n));
+}
+
+size_t
+secmalloc_usable_size(const void *ptr)
+{
+	enum heap_fault fault;
+	size_t size;
+
+	if (ptr == NULL)
+		return 0;
+	enter();
+	fault = heap_size(ptr, &size);
+	check("secmalloc_usable_size", fault, "object was freed before");
+	leave();
+	return size;
+}
+
+int
+secmalloc_is_secure(const void *ptr)
+{
+	int error = errno, secure;
+
+	enter();
+	secure = !pool_lost() && heap_contains(ptr);
+	leave();
+	errno = error;
+	return secure;
+}
+
+int
+secmalloc_stats(struct secmalloc_stats *stats)
+{
+	struct pool_totals pools;
+	struct heap_totals heap;
+
+	if (stats == NULL) {
+		errno = EINVAL;
+		return -1;
+	}
+	enter();
+	pool_totals(&pools);
+	heap_totals(&heap);
+	leave();
+	memset(stats, 0, sizeof *stats);
+	stats->pools = pools.pools;
+	stats->locked_bytes = pools.bytes;
+	stats->objects = heap.objects;
+	stats->object_bytes = heap.bytes;
+	stats->mode = pools.mode;
+	return 0;
+}
+
+int
+secmalloc_verify(void)
+{
+	int result;
+
+	enter();
+	result = pool_verify();
+	leave();
+	return result;
+}

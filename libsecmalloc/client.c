@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * client.c: starts a helper and talks to it, the mirror of helper/serve.c;
+ * must not know what the memory is for, nor map any of it.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../helper/protocol.h"
+#include "client.h"
+#include "memory.h"
+
+enum {
+	/* Locking takes 0.7 ms per MiB; a helper silent for so long is lost. */
+	REPLY_SECONDS = 20,
+	/* Two stacks for a few calls each, with every signal blocked. */
+	SPAWN_STACK = 32 * 1024
+};
+
+/*
+ * Spawning.  The calling thread makes an intermediate with no exit signal,
+ * which makes the helper and ends; so the helper is nobody's child here.  Both
+ * run in our memory while we wait (CLONE_VM | CLONE_VFORK): no page table is
+ * copied, and they can say what went wrong.
+ */
+struct spawn {
+	const char *path;
+	int socket;
+	int error;
+	unsigned char *helper_stack; /* its highest address */
+};
+
+static int
+become_helper(void *arg)
+{
+	struct spawn *spawn = arg;
+	char name[] = "secmalloc-helper";
+	char *argv[] = { name, NULL }, *envp[] = { NULL };
+
+	/* dup2() onto itself would leave it close-on-exec. */
+	if ((spawn->socket == STDIN_FILENO ?
+	    fcntl(STDIN_FILENO, F_SETFD, 0) :
+	    dup2(spawn->socket, STDIN_FILENO)) == -1 ||
+	    execve(spawn->path, argv, envp) == -1)
+		spawn->error = errno;
+	return 127;
+}
+
+static int
+become_intermediate(void *arg)
+{
+	struct spawn *spawn = arg;
+
+	if (clone(become_helper, spawn->helper_stack, CLONE_VM | CLONE_VFORK,
+	    spawn) == -1)
+		spawn->error = errno;
+	return 0;
+}
+
+/* 0 or an error number. */
+static int
+spawn_on(unsigned char *stacks, struct spawn *spawn)
+{
+	sigset_t all, before;
+	pid_t pid;
+
+	spawn->helper_stack = stacks + SPAWN_STACK;
+	/* The host's handlers must not run in what shares its memory. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	pid = clone(become_intermediate, stacks + 2 * SPAWN_STACK,
+	    CLONE_VM | CLONE_VFORK, spawn);
+	if (pid == -1)
+		spawn->error = errno;
+	else
+		/* ECHILD: a thread of the host waits for just any child. */
+		while (waitpid(pid, NULL, (int)__WCLONE) == -1 &&
+		    errno == EINTR)
+			;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return spawn->error;
+}
+
+static int
+spawn_helper(const char *path, int socket)
+{
+	struct spawn spawn = { .path = path, .socket = socket };
+	size_t size = memory_round_up(2 * SPAWN_STACK);
+	unsigned char *stacks = memory_reserve(size);
+	int error;
+
+	if (stacks == NULL)
+		return -1;
+	if (memory_map_private(stacks, size) == -1)
+		error = errno;
+	else
+		error = spawn_on(stacks, &spawn);
+	memory_unreserve(stacks, size);
+	switch (error) {
+	case 0:
+		return 0;
+	case EAGAIN: /* RLIMIT_NPROC */
+	case ENOMEM:
+	case E2BIG:  /* RLIMIT_STACK leaves no room for even this much */
+		errno = ENOMEM;
+		return -1;
+	case EMFILE:
+	case ENFILE:
+		errno = error;
+		return -1;
+	default: /* ENOENT, EACCES, EPERM, ENOEXEC, ... */
+		errno = EPERM;
+		return -1;
+	}
+}
+
+static bool
+is_ours(const struct client *client)
+{
+	struct stat st;
+
+	return client->fd != -1 && fstat(client->fd, &st) == 0 &&
+	    st.st_dev == client->dev && st.st_ino == client->ino;
+}
+
+void
+client_close(struct client *client)
+{
+	if (is_ours(client))
+		(void)close(client->fd);
+	client->fd = -1;
+}
+
+static int
+send_request(int socket, const struct wire_message *request)
+{
+	unsigned char packet[WIRE_REQUEST_LEN];
+	ssize_t sent;
+
+	wire_pack(packet, sizeof packet, request);
+	do
+		sent = send(socket, packet, sizeof packet, MSG_NOSIGNAL);
+	while (sent == -1 && errno == EINTR);
+	return sent == (ssize_t)sizeof packet ? 0 : -1;
+}
+
+/* The descriptors that came with MSG: keeps one in *FD, closes all others. */
+static int
+take_descriptors(struct msghdr *msg, int *fd)
+{
+	int n = 0, got;
+
+	*fd = -1;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL;
+	    c = CMSG_NXTHDR(msg, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t at = CMSG_LEN(0); at + sizeof got <= c->cmsg_len;
+		    at += sizeof got) {
+			memcpy(&got, (unsigned char *)c + at, sizeof got);
+			if (n++ == 0)
+				*fd = got;
+			else
+				(void)close(got);
+		}
+	}
+	return n;
+}
+
+/* A well-formed reply and the number of descriptors with it, or -1. */
+static int
+receive_reply(int socket, struct wire_message *reply, int *fd)
+{
+	unsigned char packet[WIRE_REPLY_LEN];
+	union {
+		struct cmsghdr align;
+		unsigned char bytes[CMSG_SPACE(sizeof(int))];
+	} control;
+	struct iovec iov = { .iov_base = packet, .iov_len = sizeof packet };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = &control, .msg_controllen = sizeof control
+	};
+	ssize_t got;
+	int fds;
+
+	do
+		got = recvmsg(socket, &msg, MSG_CMSG_CLOEXEC);
+	while (got == -1 && errno == EINTR);
+	if (got == -1)
+		return -1;
+	fds = take_descriptors(&msg, fd);
+	if (got == (ssize_t)sizeof packet &&
+	    (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 &&
+	    wire_unpack(packet, sizeof packet, reply) == 0)
+		return fds;
+	if (*fd != -1)
+		(void)close(*fd);
+	*fd = -1;
+	return -1;
+}
+
+static int
+errno_of_status(uint32_t status)
+{
+	switch (status) {
+	case WIRE_EPERM:
+		return EPERM;
+	case WIRE_EDQUOT:
+		return EDQUOT;
+	case WIRE_ENOMEM:
+		return ENOMEM;
+	default: /* we never ask what EINVAL would answer */
+		return EPROTO;
+	}
+}
+
+/*
+ * Asks and waits for the answer.  FD is where the one descriptor goes that a
+ * reply of status OK must carry, or NULL if it must carry none.  A reply that
+ * is late, malformed or of another request leaves no way to tell what the next
+ * one belongs to, so that it ends the conversation: ENOLCK.
+ */
+static int
+converse(struct client *client, const struct wire_message *request,
+    struct wire_message *reply, int *fd)
+{
+	int got = -1, fds = -1, cancel;
+
+	/* A thread cancelled in here would keep the heap locked for ever. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	if (is_ours(client) && send_request(client->fd, request) == 0)
+		fds = receive_reply(client->fd, reply, &got);
+	pthread_setcancelstate(cancel, &cancel);
+
+	if (fds == -1 || reply->version != WIRE_VERSION ||
+	    reply->type != request->type ||
+	    fds != (reply->status == WIRE_OK && fd != NULL)) {
+		if (got != -1)
+			(void)close(got);
+		client_close(client);
+		errno = ENOLCK;
+		return -1;
+	}
+	if (reply->status != WIRE_OK) {
+		errno = errno_of_status(reply->status);
+		return -1;
+	}
+	if (fd != NULL)
+		*fd = got;
+	return 0;
+}
+
+static int
+say_hello(struct client *client)
+{
+	struct wire_message reply, hello = {
+		.version = WIRE_VERSION, .type = WIRE_HELLO,
+		.a = WIRE_VERSION, .b = WIRE_VERSION
+	};
+
+	if (converse(client, &hello, &reply, NULL) == -1) {
+		/* It ended without a word: it is not the helper we know. */
+		if (errno == ENOLCK)
+			errno = EPROTO;
+		return -1;
+	}
+	if (reply.a != WIRE_VERSION) {
+		errno = EPROTO;
+		return -1;
+	}
+	return 0;
+}
+
+/* A pair of sockets; ours is set up and remembered, the helper's is theirs. */
+static int
+open_pair(struct client *client, int *theirs)
+{
+	struct timeval patience = { .tv_sec = REPLY_SECONDS };
+	struct stat st;
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == -1)
+		return -1;
+	if (fstat(pair[0], &st) == -1 ||
+	    setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &patience,
+	    sizeof patience) == -1 ||
+	    setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &patience,
+	    sizeof patience) == -1) {
+		(void)close(pair[0]);
+		(void)close(pair[1]);
+		errno = ENOMEM;
+		return -1;
+	}
+	client->fd = pair[0];
+	client->dev = st.st_dev;
+	client->ino = st.st_ino;
+	*theirs = pair[1];
+	return 0;
+}
+
+int
+client_open(struct client *client, const char *path)
+{
+	int theirs, error = 0, cancel;
+
+	if (open_pair(client, &theirs) == -1)
+		return -1;
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	if (spawn_helper(path, theirs) == -1)
+		error = errno;
+	(void)close(theirs);
+	pthread_setcancelstate(cancel, &cancel);
+	if (error == 0 && say_hello(client) == 0)
+		return 0;
+	if (error == 0)
+		error = errno;
+	client_close(client);
+	errno = error;
+	return -1;
+}
+
+int
+client_grant(struct client *client, size_t size, uint32_t *id, int *fd)
+{
+	struct wire_message reply, grant = {
+		.version = WIRE_VERSION, .type = WIRE_GRANT, .a = size
+	};
+
+	if (converse(client, &grant, &reply, fd) == -1)
+		return -1;
+	*id = reply.id;
+	return 0;
+}
+
+int
+client_lock(struct client *client, uint32_t id)
+{
+	struct wire_message reply, lock = {
+		.version = WIRE_VERSION, .type = WIRE_LOCK, .id = id
+	};
+
+	return converse(client, &lock, &reply, NULL);
+}
+
+int
+client_release(struct client *client, uint32_t id)
+{
+	struct wire_message reply, release = {
+		.version = WIRE_VERSION, .type = WIRE_RELEASE, .id = id
+	};
+
+	return converse(client, &release, &reply, NULL);
+}
+
+int
+client_status(struct client *client, uint64_t *pools, uint64_t *bytes)
+{
+	struct wire_message reply, status = {
+		.version = WIRE_VERSION, .type = WIRE_STATUS
+	};
+
+	if (converse(client, &status, &reply, NULL) == -1)
+		return -1;
+	*bytes = reply.a;
+	*pools = reply.b;
+	return 0;
+}
+
+bool
+client_alive(struct client *client)
+{
+	struct pollfd peer;
+	int cancel, ready;
+
+	if (!is_ours(client))
+		return false;
+	/* It never speaks first: anything to see here is its end. */
+	peer = (struct pollfd){ .fd = client->fd, .events = POLLIN | POLLRDHUP };
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
+	ready = poll(&peer, 1, 0);
+	pthread_setcancelstate(cancel, &cancel);
+	return ready == 0 || (ready == -1 && errno == EINTR);
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * fork.c: notices that this process is a new one; must not know what the heap
+ * does about it.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stddef.h>
+
+#include "fork.h"
+#include "heap.h"
+#include "memory.h"
+
+enum {
+	WIPED = 0, /* as the kernel leaves it in a child */
+	SETTLED,
+	SETTLING
+};
+
+static int *mark;
+
+static void
+settle(void)
+{
+	int wiped = WIPED;
+
+	if (__atomic_compare_exchange_n(mark, &wiped, SETTLING, 0,
+	    __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE)) {
+		heap_fork_late();
+		__atomic_store_n(mark, SETTLED, __ATOMIC_RELEASE);
+	} else
+		/* The child has threads, and another one was first. */
+		while (__atomic_load_n(mark, __ATOMIC_ACQUIRE) != SETTLED)
+			sched_yield();
+}
+
+void
+fork_enter(void)
+{
+	int *known = __atomic_load_n(&mark, __ATOMIC_ACQUIRE);
+
+	if (known != NULL &&
+	    __atomic_load_n(known, __ATOMIC_ACQUIRE) != SETTLED)
+		settle();
+}
+
+static void
+prepare(void)
+{
+	fork_enter();
+	heap_fork_prepare();
+}
+
+static void
+in_parent(void)
+{
+	int error = errno; /* of a fork that failed */
+
+	heap_fork_parent();
+	errno = error;
+}
+
+static void
+in_child(void)
+{
+	heap_fork_child();
+	__atomic_store_n(mark, SETTLED, __ATOMIC_RELEASE);
+}
+
+int
+fork_start(void)
+{
+	int *page;
+
+	if (mark != NULL)
+		return 0;
+	if ((page = memory_wiped_on_fork()) == NULL)
+		return -1;
+	*page = SETTLED;
+	/* Kept for good, as the handlers are: they cannot be taken back. */
+	__atomic_store_n(&mark, page, __ATOMIC_RELEASE);
+	if (pthread_atfork(prepare, in_parent, in_child) == 0)
+		return 0;
+	__atomic_store_n(&mark, NULL, __ATOMIC_RELEASE);
+	errno = ENOMEM;
+	return -1;
+}

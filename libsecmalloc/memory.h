@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * memory.h: every system call that shapes the address space, and nothing that
+ * knows what the memory is for.
+ *
+ * Sizes are bytes and multiples of the page size.  What can fail for want of
+ * memory, address space or permission returns -1 (or NULL) with errno; what
+ * can only fail if an argument is wrong stops the process.
+ */
+#ifndef MEMORY_H
+#define MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+size_t memory_page_size(void);
+
+/* SIZE rounded up to whole pages; 0 if that does not fit a size_t. */
+size_t memory_round_up(size_t size);
+
+/*
+ * Reserves SIZE inaccessible bytes between two inaccessible pages, which are
+ * reserved too.  Returns the first byte after the first of these.
+ */
+void *memory_reserve(size_t size);
+void memory_unreserve(void *at, size_t size);
+
+/* Replaces the mapping at AT, which was reserved, by readable and writable ... */
+int memory_map_private(void *at, size_t size);       /* zero pages of our own */
+int memory_map_shared(void *at, size_t size, int fd); /* pages of FD, shared */
+/* ... or, once more, by nothing that can be touched. */
+int memory_close_off(void *at, size_t size);
+
+/* Makes SIZE unmapped bytes at AT inaccessible; -1 if they are not unmapped. */
+int memory_claim(void *at, size_t size);
+
+/* Moves a mapping over another of the same size, which is lost. */
+int memory_move(void *to, void *from, size_t size);
+
+/* Backs every page with memory now, charged to this process's cgroup. */
+int memory_populate(void *at, size_t size);
+
+/*
+ * Locks.  EPERM: this process may lock nothing; EAGAIN: RLIMIT_MEMLOCK is
+ * reached; ENOMEM: there is no memory.
+ */
+int memory_lock(void *at, size_t size);
+
+/* Advice that must hold: no core file, no child. */
+int memory_keep_from_core(void *at, size_t size);
+int memory_keep_from_children(void *at, size_t size);
+
+/*
+ * A page whose bytes are zero in every child that does not share this address
+ * space, however that child was made; NULL with errno.
+ */
+void *memory_wiped_on_fork(void);
+
+/* Zeroes by a store that no compiler leaves out. */
+void memory_wipe(void *at, size_t size);
+
+#endif
