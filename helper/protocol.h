@@ -32,6 +32,10 @@
  * STATUS   nothing                  a = bytes locked, b = pools locked,
  *                                   c = bytes left of the quota
  *
+ * The header of HELLO and of its reply says version 1 for good, so that any two
+ * can find out what they have in common; every other packet, the version that
+ * HELLO agreed on.
+ *
  * A helper that can serve nobody (it has no privilege, a limit it inherited
  * leaves it no room) answers HELLO with the reason as its status and ends.
  */

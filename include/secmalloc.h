@@ -113,8 +113,9 @@ struct secmalloc_config {
 	size_t initial_pools;
 	/*
 	 * Bytes in a pool, rounded up to whole pages; later pools double from
-	 * here.  0 means 256 KiB (or 16 pages, where that is more), or as much
-	 * of that as the limit in force leaves.
+	 * here.  0 means 256 KiB (or 16 pages, where that is more); if
+	 * initial_pools is 0 as well, or as much of that as the limits in
+	 * force leave.
 	 */
 	size_t pool_size;
 	/* The most bytes ever locked at once; 0 means what the policy allows. */
@@ -216,7 +217,10 @@ SECMALLOC_API char *secstrndup(const char *s, size_t n)
 /* The size that was asked for, exactly; 0 for NULL. */
 SECMALLOC_API size_t secmalloc_usable_size(const void *ptr);
 
-/* 1 if PTR points to any byte of a live object, else 0.  errno is kept. */
+/*
+ * 1 if PTR points to any byte of a live object and no loss of a lock is known,
+ * else 0.  errno is kept.
+ */
 SECMALLOC_API int secmalloc_is_secure(const void *ptr);
 
 /*

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -179,7 +178,10 @@ take_descriptors(struct msghdr *msg, int *fd)
 	return n;
 }
 
-/* A well-formed reply and the number of descriptors with it, or -1. */
+/*
+ * A well-formed reply and the number of descriptors with it, or -1.  One that
+ * found no room here, at the limit of descriptors, counts, but *FD is -1.
+ */
 static int
 receive_reply(int socket, struct wire_message *reply, int *fd)
 {
@@ -202,14 +204,17 @@ receive_reply(int socket, struct wire_message *reply, int *fd)
 	if (got == -1)
 		return -1;
 	fds = take_descriptors(&msg, fd);
-	if (got == (ssize_t)sizeof packet &&
-	    (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 &&
-	    wire_unpack(packet, sizeof packet, reply) == 0)
+	if (got != (ssize_t)sizeof packet || (msg.msg_flags & MSG_TRUNC) != 0 ||
+	    wire_unpack(packet, sizeof packet, reply) == -1)
+		fds = -1;
+	else if ((msg.msg_flags & MSG_CTRUNC) == 0)
 		return fds;
+	else
+		fds = 1;
 	if (*fd != -1)
 		(void)close(*fd);
 	*fd = -1;
-	return -1;
+	return fds;
 }
 
 static int
@@ -237,13 +242,10 @@ static int
 converse(struct client *client, const struct wire_message *request,
     struct wire_message *reply, int *fd)
 {
-	int got = -1, fds = -1, cancel;
+	int got = -1, fds = -1;
 
-	/* A thread cancelled in here would keep the heap locked for ever. */
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	if (is_ours(client) && send_request(client->fd, request) == 0)
 		fds = receive_reply(client->fd, reply, &got);
-	pthread_setcancelstate(cancel, &cancel);
 
 	if (fds == -1 || reply->version != WIRE_VERSION ||
 	    reply->type != request->type ||
@@ -284,6 +286,19 @@ say_hello(struct client *client)
 	return 0;
 }
 
+/* Not among 0 to 2, where the host has closed one: it writes there yet. */
+static int
+above_standard(int fd)
+{
+	int moved;
+
+	if (fd == -1 || fd > STDERR_FILENO)
+		return fd;
+	moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	(void)close(fd);
+	return moved;
+}
+
 /* A pair of sockets; ours is set up and remembered, the helper's is theirs. */
 static int
 open_pair(struct client *client, int *theirs)
@@ -294,6 +309,11 @@ open_pair(struct client *client, int *theirs)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == -1)
 		return -1;
+	pair[0] = above_standard(pair[0]);
+	if (pair[0] == -1) {
+		(void)close(pair[1]); /* which leaves errno alone */
+		return -1;
+	}
 	if (fstat(pair[0], &st) == -1 ||
 	    setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &patience,
 	    sizeof patience) == -1 ||
@@ -314,15 +334,13 @@ open_pair(struct client *client, int *theirs)
 int
 client_open(struct client *client, const char *path)
 {
-	int theirs, error = 0, cancel;
+	int theirs, error = 0;
 
 	if (open_pair(client, &theirs) == -1)
 		return -1;
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	if (spawn_helper(path, theirs) == -1)
 		error = errno;
 	(void)close(theirs);
-	pthread_setcancelstate(cancel, &cancel);
 	if (error == 0 && say_hello(client) == 0)
 		return 0;
 	if (error == 0)
@@ -342,7 +360,11 @@ client_grant(struct client *client, size_t size, uint32_t *id, int *fd)
 	if (converse(client, &grant, &reply, fd) == -1)
 		return -1;
 	*id = reply.id;
-	return 0;
+	if (*fd != -1)
+		return 0;
+	if (client_release(client, *id) == 0)
+		errno = EMFILE;
+	return -1;
 }
 
 int
@@ -383,14 +405,12 @@ bool
 client_alive(struct client *client)
 {
 	struct pollfd peer;
-	int cancel, ready;
+	int ready;
 
 	if (!is_ours(client))
 		return false;
 	/* It never speaks first: anything to see here is its end. */
 	peer = (struct pollfd){ .fd = client->fd, .events = POLLIN | POLLRDHUP };
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	ready = poll(&peer, 1, 0);
-	pthread_setcancelstate(cancel, &cancel);
 	return ready == 0 || (ready == -1 && errno == EINTR);
 }

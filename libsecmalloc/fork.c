@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "fork.h"
@@ -37,11 +38,33 @@ settle(void)
 			sched_yield();
 }
 
+/* Of threads that come here at once, one makes it. */
+static int *
+make_mark(void)
+{
+	int *page = memory_wiped_on_fork(), *first = NULL;
+
+	if (page == NULL)
+		return NULL;
+	*page = SETTLED;
+	if (__atomic_compare_exchange_n(&mark, &first, page, 0,
+	    __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE))
+		return page;
+	memory_unreserve(page, memory_page_size());
+	return first;
+}
+
 void
 fork_enter(void)
 {
 	int *known = __atomic_load_n(&mark, __ATOMIC_ACQUIRE);
 
+	/*
+	 * Before the heap's lock is ever taken: a child that is made while
+	 * another thread holds it must find the mark.
+	 */
+	if (known == NULL)
+		known = make_mark();
 	if (known != NULL &&
 	    __atomic_load_n(known, __ATOMIC_ACQUIRE) != SETTLED)
 		settle();
@@ -73,18 +96,15 @@ in_child(void)
 int
 fork_start(void)
 {
-	int *page;
+	static bool registered;
 
-	if (mark != NULL)
-		return 0;
-	if ((page = memory_wiped_on_fork()) == NULL)
-		return -1;
-	*page = SETTLED;
 	/* Kept for good, as the handlers are: they cannot be taken back. */
-	__atomic_store_n(&mark, page, __ATOMIC_RELEASE);
-	if (pthread_atfork(prepare, in_parent, in_child) == 0)
-		return 0;
-	__atomic_store_n(&mark, NULL, __ATOMIC_RELEASE);
-	errno = ENOMEM;
-	return -1;
+	if (mark == NULL && make_mark() == NULL)
+		return -1;
+	if (!registered && pthread_atfork(prepare, in_parent, in_child) != 0) {
+		errno = ENOMEM;
+		return -1;
+	}
+	registered = true;
+	return 0;
 }

@@ -51,17 +51,26 @@ static struct {
 } state;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static int cancel_state; /* of the thread that holds it */
 
 void
 heap_lock(void)
 {
+	int before;
+
+	/* A thread cancelled in a system call would hold it for ever. */
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before);
 	pthread_mutex_lock(&lock);
+	cancel_state = before;
 }
 
 void
 heap_unlock(void)
 {
+	int before = cancel_state;
+
 	pthread_mutex_unlock(&lock);
+	pthread_setcancelstate(before, &before);
 }
 
 /*
@@ -295,8 +304,9 @@ take_slot(unsigned class, size_t size)
 	index = span->first_free - 1u;
 	bytes = slot_bytes(span, index);
 	span->first_free = span_slots(span)[index];
-	set_canary(bytes + size);
+	/* Live first: what a picture shows as free must be zero. */
 	set_slot(span, index, LIVE | (unsigned)size);
+	set_canary(bytes + size);
 	span->used++;
 	if (span->first_free == 0)
 		unlist_span(span);
@@ -339,8 +349,9 @@ take_run(size_t size, size_t align)
 
 	if (head == NULL)
 		return NULL;
+	head->requested = size;
+	__atomic_store_n(&head->kind, PAGE_OBJECT, __ATOMIC_RELEASE);
 	set_canary((unsigned char *)page_address(head) + size);
-	__atomic_store_n(&head->requested, size, __ATOMIC_RELEASE);
 	return page_address(head);
 }
 
@@ -366,6 +377,10 @@ heap_allocate(size_t size, size_t align)
 
 	if (size > PTRDIFF_MAX - CANARY_SIZE - memory_page_size()) {
 		errno = ENOMEM;
+		return NULL;
+	}
+	if (pool_lost()) {
+		errno = ENOLCK;
 		return NULL;
 	}
 	class = class_for(size, align);
@@ -540,7 +555,8 @@ heap_resize(void **ptr, size_t size, int *failed)
 	*failed = 0;
 	if (fault != HEAP_FINE)
 		return fault;
-	if (size <= PTRDIFF_MAX - CANARY_SIZE && stays(&object, size)) {
+	if (size <= PTRDIFF_MAX - CANARY_SIZE && !pool_lost() &&
+	    stays(&object, size)) {
 		resize_in_place(&object, size);
 		return HEAP_FINE;
 	}

@@ -171,19 +171,18 @@ void *
 memory_wiped_on_fork(void)
 {
 	size_t size = memory_page_size();
-	void *at = mmap(NULL, size, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *at = memory_reserve(size);
+	int error;
 
-	if (at == MAP_FAILED)
+	if (at == NULL)
 		return NULL;
-	if (madvise(at, size, MADV_WIPEONFORK) == -1) {
-		int error = errno;
-
-		(void)munmap(at, size);
-		errno = error;
-		return NULL;
-	}
-	return at;
+	if (memory_map_private(at, size) == 0 &&
+	    madvise(at, size, MADV_WIPEONFORK) == 0)
+		return at;
+	error = errno;
+	memory_unreserve(at, size);
+	errno = error;
+	return NULL;
 }
 
 void

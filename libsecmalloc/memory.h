@@ -52,7 +52,8 @@ int memory_keep_from_children(void *at, size_t size);
 
 /*
  * A page whose bytes are zero in every child that does not share this address
- * space, however that child was made; NULL with errno.
+ * space, however that child was made, to be given back by memory_unreserve();
+ * NULL with errno.
  */
 void *memory_wiped_on_fork(void);
 

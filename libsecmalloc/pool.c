@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -254,9 +253,8 @@ carve(struct pool *pool, uint32_t head, uint32_t at, uint32_t npages)
 		pool->pages[i].head = at;
 		pool->pages[i].kind = PAGE_INNER;
 	}
-	page->requested = 0;
 	PUBLISH(page->npages, npages);
-	PUBLISH(page->kind, PAGE_OBJECT);
+	PUBLISH(page->kind, PAGE_TAKEN);
 	mark_free(pool, head, at);
 	pool->free_pages -= npages;
 	if (state.spare == pool)
@@ -603,8 +601,11 @@ pool_verify(void)
 				state.table[i]->base, state.table[i]->size
 			};
 	if (!state.lost && n != 0 &&
-	    state.source.ops->verify(&state.source, ranges, n) == -1)
+	    state.source.ops->verify(&state.source, ranges, n) == -1) {
+		if (errno != ENOLCK)
+			return -1;
 		note_lost();
+	}
 	if (!state.lost)
 		return 0;
 	errno = ENOLCK;
@@ -686,13 +687,10 @@ await_relock(void)
 {
 	enum { PATIENCE_MS = 1000 };
 	struct pollfd end = { .fd = state.relock[0] };
-	int cancel;
 
 	(void)close(state.relock[1]);
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel);
 	(void)poll(&end, 1, PATIENCE_MS); /* POLLHUP: the child has closed */
 	(void)close(state.relock[0]);
-	pthread_setcancelstate(cancel, &cancel);
 }
 
 void
@@ -783,8 +781,8 @@ rebuild_runs(struct pool *pool)
 		struct page *head = &pool->pages[i];
 		uint32_t end = i + head->npages;
 
-		if (head->kind == PAGE_OBJECT && head->requested == 0)
-			head->kind = PAGE_FREE; /* never became one */
+		if (head->kind == PAGE_TAKEN)
+			head->kind = PAGE_FREE;
 		if (head->kind == PAGE_FREE) {
 			while (end < pool->npages && pool->pages[end].kind ==
 			    PAGE_FREE)

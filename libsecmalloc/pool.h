@@ -14,9 +14,10 @@
  *      kind      npages  the rest
  *      FREE      run     -               each page of the run is marked FREE;
  *                                        the last one's head says where it begins
+ *      TAKEN     run     -               to become one of the next two
  *      OBJECT    run     requested       one large object
  *      SPAN      run     class, slots    slots of one size class
- *      INNER     -       head            any further page of the latter two
+ *      INNER     -       head            any further page of the latter three
  *
  * kind and npages of the heads, requested, class and slots[] are the truth;
  * all else can be made anew from them (pool_rebuild(), heap_rebuild()).  They
@@ -47,6 +48,7 @@ enum {
 enum page_kind {
 	PAGE_FREE = 0,
 	PAGE_INNER,
+	PAGE_TAKEN,
 	PAGE_OBJECT,
 	PAGE_SPAN
 };
@@ -59,7 +61,7 @@ struct page {
 	bool listed;         /* SPAN: in the list of its class */
 	uint32_t npages;
 	uint32_t head;
-	size_t requested;    /* OBJECT: bytes asked for; 0: not an object yet */
+	size_t requested;    /* OBJECT: bytes asked for */
 	struct page *next, *prev; /* SPAN: in that list */
 	struct pool *pool;
 };
@@ -111,8 +113,8 @@ void *page_address(const struct page *);
 struct page *page_head(struct pool *, const void *at);
 
 /*
- * A run of NPAGES zeroed pages, at a multiple of ALIGN pages, as an OBJECT
- * with requested 0; NULL with errno.
+ * A run of NPAGES zeroed pages, at a multiple of ALIGN pages, TAKEN; NULL with
+ * errno.
  */
 struct page *pool_take(size_t npages, size_t align);
 
@@ -124,7 +126,7 @@ void pool_shorten(struct page *head, size_t npages);
 
 void pool_totals(struct pool_totals *);
 
-/* 0, or -1 with ENOLCK. */
+/* 0, or -1 with ENOLCK; EMFILE, ENFILE or ENOMEM if it cannot be told. */
 int pool_verify(void);
 
 /* Whether the lock of what was handed out is known to be lost. */
@@ -145,7 +147,7 @@ void pool_fork_child(void);
 
 /*
  * In a child that is a picture of a moment: makes the table and the free runs
- * anew, and all OBJECTs that had not become one free.
+ * anew, and frees what was TAKEN.
  */
 void pool_rebuild(void);
 

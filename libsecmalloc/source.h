@@ -67,7 +67,8 @@ struct source_ops {
 
 	/*
 	 * Whether every one of the COUNT ranges, which are all that it has
-	 * provided, in the order of their addresses, is locked now.
+	 * provided, in the order of their addresses, is locked now.  -1 with
+	 * ENOLCK if not, with another errno if that cannot be told.
 	 */
 	int (*verify)(struct source *, const struct source_range *,
 	    size_t count);

@@ -42,17 +42,21 @@ static int
 map_and_lock(struct source *source, void *at, size_t size, int fd,
     uint32_t ticket)
 {
+	int error;
+
 	/*
 	 * Populated by us and before the lock: the pages are charged to the
 	 * cgroup of whoever touches them first.
 	 */
-	if (check_grant(fd, size) == -1 ||
-	    memory_map_shared(at, size, fd) == -1)
-		return -1;
-	if (memory_keep_from_core(at, size) == 0 &&
-	    memory_populate(at, size) == 0 &&
-	    client_lock(&source->client, ticket) == 0)
-		return 0;
+	if (check_grant(fd, size) == 0 &&
+	    memory_map_shared(at, size, fd) == 0 &&
+	    memory_keep_from_core(at, size) == 0 &&
+	    memory_populate(at, size) == 0)
+		/* Refused, the grant is the helper's again. */
+		return client_lock(&source->client, ticket);
+	error = errno;
+	(void)client_release(&source->client, ticket);
+	errno = error;
 	return -1;
 }
 
@@ -70,8 +74,6 @@ helper_provide(struct source *source, void *at, size_t size, uint32_t *ticket)
 	error = errno;
 	(void)close(fd);
 	(void)memory_close_off(at, size);
-	if (error != ENOLCK)
-		(void)client_release(&source->client, *ticket);
 	errno = error;
 	return -1;
 }

@@ -1,0 +1,463 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * faults.h: what tests need that watch a process from outside: workers that
+ * run one promise each as nobody, and an observer, which stays root, counts
+ * their helpers and looks at their pages; and plans of which call is to fail.
+ * It knows nothing of the library's inside.
+ *
+ * The observer never starts the library.  It is the subreaper of all that
+ * follows, so that every helper becomes its child: it can count them, tell
+ * them from those of other programs, and see to it that none is left.
+ */
+#ifndef TESTS_FAULTS_H
+#define TESTS_FAULTS_H
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "harness.h"
+
+enum {
+	NOBODY = 65534,
+	/* How long a helper may outlive its process, in milliseconds. */
+	HELPER_GONE_MS = 1000
+};
+
+/* --- Both sides --- */
+
+static inline int64_t
+now_us(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static inline void
+sleep_ms(long ms)
+{
+	struct timespec t = { ms / 1000, ms % 1000 * 1000000 };
+
+	(void)nanosleep(&t, NULL);
+}
+
+/* A worker's promise is broken: says where, and ends the process. */
+__attribute__((noreturn)) static inline void
+expect_failed(const char *what, const char *file, int line)
+{
+	diag("%s:%d: pid %d: not so: %s (errno %d, %s)", file, line,
+	    (int)getpid(), what, errno, strerror(errno));
+	_exit(1);
+}
+
+#define expect(cond) \
+	((cond) ? (void)0 : expect_failed(#cond, __FILE__, __LINE__))
+
+/* --- The worker's side of the observer --- */
+
+enum { ASK_PAGES, ASK_HELPERS, ASK_KILL, ASK_CHMOD };
+
+struct ask {
+	uint64_t at, size;
+	int32_t what, pid;
+};
+
+struct answer {
+	uint64_t count;    /* of pages or helpers */
+	uint64_t unlocked; /* pages that lack one of the flags */
+	uint64_t frame;    /* of the first page */
+};
+
+static int observer = -1;
+
+static inline struct answer
+ask(int what, const void *at, size_t size)
+{
+	struct ask question = {
+		(uintptr_t)at, size, what, (int32_t)getpid()
+	};
+	struct answer answer;
+
+	if (send(observer, &question, sizeof(question), MSG_NOSIGNAL) !=
+	    (ssize_t)sizeof(question) ||
+	    recv(observer, &answer, sizeof(answer), 0) !=
+	    (ssize_t)sizeof(answer))
+		expect_failed("the observer answers", __FILE__, __LINE__);
+	return answer;
+}
+
+/*
+ * Whether every page of the SIZE bytes at AT is there, and MLOCKED and
+ * UNEVICTABLE in /proc/kpageflags.
+ */
+static inline bool
+pages_locked(const void *at, size_t size)
+{
+	struct answer answer = ask(ASK_PAGES, at, size);
+
+	return answer.count != 0 && answer.unlocked == 0;
+}
+
+/* The number of the page frame that AT lies in. */
+static inline uint64_t
+page_frame(const void *at)
+{
+	return ask(ASK_PAGES, at, 1).frame;
+}
+
+/* Living helpers of this worker and all that descend from it. */
+static inline unsigned
+helpers(void)
+{
+	return (unsigned)ask(ASK_HELPERS, NULL, 0).count;
+}
+
+/* Whether their number becomes N within a second. */
+static inline bool
+helpers_become(unsigned n)
+{
+	int64_t end = now_us() + HELPER_GONE_MS * 1000;
+
+	while (helpers() != n) {
+		if (now_us() > end)
+			return false;
+		sleep_ms(2);
+	}
+	return true;
+}
+
+/* Kills them, and returns once they are dead. */
+static inline unsigned
+kill_helpers(void)
+{
+	unsigned n = (unsigned)ask(ASK_KILL, NULL, 0).count;
+
+	(void)helpers_become(0);
+	return n;
+}
+
+/* Changes the mode of the helper's file. */
+static inline void
+chmod_helper(mode_t mode)
+{
+	(void)ask(ASK_CHMOD, NULL, mode);
+}
+
+/* --- The observer's side --- */
+
+/* What the kernel's documentation calls KPF_UNEVICTABLE and KPF_MLOCKED. */
+#define PAGE_UNEVICTABLE (UINT64_C(1) << 18)
+#define PAGE_MLOCKED (UINT64_C(1) << 33)
+
+static inline struct answer
+observe_pages(const struct ask *question)
+{
+	uint64_t size = (uint64_t)sysconf(_SC_PAGESIZE);
+	uint64_t first = question->at / size;
+	uint64_t end = (question->at + question->size + size - 1) / size;
+	uint64_t wanted = PAGE_UNEVICTABLE | PAGE_MLOCKED;
+	struct answer answer = { 0, 0, 0 };
+	char path[64];
+	int maps, flags;
+
+	(void)snprintf(path, sizeof(path), "/proc/%d/pagemap",
+	    (int)question->pid);
+	maps = open(path, O_RDONLY | O_CLOEXEC);
+	flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
+	if (maps == -1 || flags == -1)
+		bail_out("%s, /proc/kpageflags: %s", path, strerror(errno));
+	for (uint64_t page = first; page < end; page++) {
+		uint64_t entry, frame, bits = 0;
+
+		if (pread(maps, &entry, sizeof(entry), (off_t)(page *
+		    sizeof(entry))) != (ssize_t)sizeof(entry))
+			entry = 0;
+		frame = entry & ((UINT64_C(1) << 55) - 1);
+		if (entry >> 63 != 0 && frame != 0 && pread(flags, &bits,
+		    sizeof(bits), (off_t)(frame * sizeof(bits))) !=
+		    (ssize_t)sizeof(bits))
+			bits = 0;
+		if (answer.count++ == 0)
+			answer.frame = frame;
+		answer.unlocked += (bits & wanted) != wanted;
+	}
+	(void)close(maps);
+	(void)close(flags);
+	return answer;
+}
+
+/*
+ * A new page is on a list of the processor that made it, and marked as
+ * unevictable when it leaves that list, which mlock() empties (mm/mlock.c:
+ * lru_add_drain()).
+ */
+static inline void
+observe_drain(void)
+{
+	static unsigned char page[1];
+	cpu_set_t before, one;
+
+	if (sched_getaffinity(0, sizeof(before), &before) == -1)
+		bail_out("sched_getaffinity: %s", strerror(errno));
+	for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, &before))
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		if (sched_setaffinity(0, sizeof(one), &one) == -1 ||
+		    mlock(page, 1) == -1 || munlock(page, 1) == -1)
+			bail_out("drain: %s", strerror(errno));
+	}
+	(void)sched_setaffinity(0, sizeof(before), &before);
+}
+
+static inline struct answer
+observe_pages_drained(const struct ask *question)
+{
+	struct answer answer = observe_pages(question);
+
+	if (answer.unlocked == 0)
+		return answer;
+	observe_drain();
+	return observe_pages(question);
+}
+
+/* Calls VISIT for each living child, or each helper; their number. */
+static inline unsigned
+observe_children(bool all, void (*visit)(pid_t))
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *entry;
+	unsigned n = 0;
+
+	if (proc == NULL)
+		bail_out("/proc: %s", strerror(errno));
+	while ((entry = readdir(proc)) != NULL) {
+		int pid = atoi(entry->d_name), fd, parent;
+		char path[64], line[512], name[64], state;
+		ssize_t got;
+
+		if (pid <= 0)
+			continue;
+		(void)snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+		if ((fd = open(path, O_RDONLY | O_CLOEXEC)) == -1)
+			continue;
+		got = read(fd, line, sizeof(line) - 1);
+		(void)close(fd);
+		line[got > 0 ? got : 0] = '\0';
+		if (sscanf(line, "%*d (%63[^)]) %c %d", name, &state,
+		    &parent) != 3 || parent != getpid() || state == 'Z' ||
+		    state == 'X')
+			continue;
+		/* The kernel keeps 15 characters of a name. */
+		if (!all && strcmp(name, "secmalloc-helpe") != 0)
+			continue;
+		n++;
+		if (visit != NULL)
+			visit((pid_t)pid);
+	}
+	(void)closedir(proc);
+	return n;
+}
+
+static inline void
+observe_kill(pid_t pid)
+{
+	(void)kill(pid, SIGKILL);
+}
+
+static inline void
+observe_answer(int socket)
+{
+	const char *helper = getenv("SECMALLOC_TEST_HELPER");
+	struct answer answer = { 0, 0, 0 };
+	struct ask question;
+
+	if (recv(socket, &question, sizeof(question), MSG_DONTWAIT) !=
+	    (ssize_t)sizeof(question))
+		return;
+	switch (question.what) {
+	case ASK_PAGES:
+		answer = observe_pages_drained(&question);
+		break;
+	case ASK_HELPERS:
+		answer.count = observe_children(false, NULL);
+		break;
+	case ASK_KILL:
+		answer.count = observe_children(false, observe_kill);
+		break;
+	default:
+		if (helper == NULL ||
+		    chmod(helper, (mode_t)question.size) == -1)
+			bail_out("chmod: %s", strerror(errno));
+	}
+	if (send(socket, &answer, sizeof(answer), MSG_NOSIGNAL) == -1)
+		diag("a worker does not wait for its answer");
+}
+
+/* Becomes nobody, who may lock nothing. */
+static inline void
+become_nobody(rlim_t memlock)
+{
+	struct rlimit limit = { memlock, memlock };
+
+	if (setrlimit(RLIMIT_MEMLOCK, &limit) == -1 ||
+	    setgroups(0, NULL) == -1 ||
+	    setresgid(NOBODY, NOBODY, NOBODY) == -1 ||
+	    setresuid(NOBODY, NOBODY, NOBODY) == -1 ||
+	    prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == -1)
+		expect_failed("becomes nobody", __FILE__, __LINE__);
+}
+
+/*
+ * Runs BODY in a worker, still root, for SECONDS at most, and says whether it
+ * returned 0 and nothing it started outlived it by more than a second.
+ */
+static inline bool
+run_worker(int (*body)(const void *), const void *arg, unsigned seconds)
+{
+	int pair[2], status = -1;
+	bool running = true, orphans_succeed = true;
+	int64_t end = 0;
+	pid_t worker, pid;
+
+	if (geteuid() != 0)
+		bail_out("the observer must be root");
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == -1 ||
+	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == -1 ||
+	    (worker = fork()) == -1)
+		bail_out("worker: %s", strerror(errno));
+	if (worker == 0) {
+		(void)close(pair[0]);
+		observer = pair[1];
+		(void)alarm(seconds);
+		_exit(body(arg));
+	}
+	(void)close(pair[1]);
+	for (;;) {
+		struct pollfd asked = { pair[0], POLLIN, 0 };
+		int ended;
+
+		while ((pid = waitpid(-1, &ended, WNOHANG)) > 0)
+			if (pid == worker) {
+				status = ended;
+				running = false;
+				end = now_us() + HELPER_GONE_MS * 1000;
+			} else if ((WIFSIGNALED(ended) &&
+			    WTERMSIG(ended) != SIGKILL) ||
+			    (WIFEXITED(ended) && WEXITSTATUS(ended) == 1))
+				/* No helper ends so. */
+				orphans_succeed = false;
+		if (pid == -1 || (!running && now_us() > end))
+			break;
+		if (poll(&asked, 1, 1) > 0 && (asked.revents & POLLIN) != 0)
+			observe_answer(pair[0]);
+		else if (!running || (asked.revents & POLLHUP) != 0)
+			sleep_ms(1);
+	}
+	(void)close(pair[0]);
+	if (pid == 0) {
+		diag("%u processes outlive the worker",
+		    observe_children(true, observe_kill));
+		while (waitpid(-1, NULL, 0) > 0)
+			;
+		return false;
+	}
+	if (WIFSIGNALED(status))
+		diag("the worker was stopped by signal %d", WTERMSIG(status));
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0 &&
+	    orphans_succeed;
+}
+
+/* --- What a process has open --- */
+
+static inline unsigned
+count_descriptors(void)
+{
+	unsigned n = 0;
+
+	for (int fd = 0; fd < 1024; fd++)
+		n += fcntl(fd, F_GETFD) != -1;
+	return n;
+}
+
+/*
+ * Bytes that are mapped: unlike mappings, which the kernel merges and splits,
+ * what is unmapped again leaves their number as it was.  The stacks and what
+ * malloc keeps are left out.
+ */
+static inline size_t
+count_mapped(void)
+{
+	static char text[256 * 1024];
+	size_t used = 0, total = 0;
+	ssize_t got;
+	int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+
+	while (fd != -1 && used < sizeof(text) - 1 &&
+	    (got = read(fd, text + used, sizeof(text) - 1 - used)) > 0)
+		used += (size_t)got;
+	text[used] = '\0';
+	(void)close(fd);
+	for (char *line = text; *line != '\0'; ) {
+		char *end = strchr(line, '\n'), *rest;
+		uintmax_t from = strtoumax(line, &rest, 16), to;
+
+		if (end == NULL)
+			break;
+		*end = '\0';
+		to = strtoumax(rest + 1, NULL, 16);
+		if (strchr(line, '[') == NULL)
+			total += (size_t)(to - from);
+		line = end + 1;
+	}
+	return total;
+}
+
+/*
+ * From its first call on, the library keeps the page by which it knows a child,
+ * and the two that guard it.
+ */
+static inline size_t
+kept_for_good(void)
+{
+	return 3 * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* --- Plans: which call of which function is to fail --- */
+
+struct plan {
+	char function[32];
+	uint32_t at;    /* 1: the first; 0: none */
+	int32_t error;
+	uint32_t calls; /* so far, of all processes that share the plan */
+	uint32_t fired;
+};
+
+/* Whether this call of FUNCTION is the one; then errno is set. */
+static inline bool
+plan_hits(struct plan *plan, const char *function)
+{
+	if (plan == NULL || strcmp(plan->function, function) != 0 ||
+	    __atomic_add_fetch(&plan->calls, 1, __ATOMIC_SEQ_CST) != plan->at)
+		return false;
+	plan->fired = 1;
+	errno = plan->error;
+	return true;
+}
+
+#endif

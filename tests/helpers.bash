@@ -1,0 +1,94 @@
+# shellcheck shell=bash
+# What the bats files share: when to skip, and how to run something as nobody.
+
+bats_require_minimum_version 1.5.0
+load squeeze
+
+# requires WORD...: skips the test, with the reason, unless the machine has it.
+requires() {
+	local word why
+	for word in "$@"; do
+		why=$(requires_why "$word") || return 1
+		[ -n "$why" ] || continue
+		if [ "${SECMALLOC_NO_SKIP:-}" = 1 ]; then
+			echo "a skip is a failure here: $why" >&2
+			return 1
+		fi
+		skip "$why"
+	done
+}
+
+# Prints why WORD is not to be had; nothing if it is.
+requires_why() {
+	case $1 in
+	root)
+		[ "$(id -u)" = 0 ] || echo "needs root"
+		;;
+	swap) requires_swap ;;
+	memcg)
+		if [ "$(id -u)" != 0 ]; then
+			echo "needs root for a memory cgroup"
+		elif ! memcg_root 2>/dev/null; then
+			echo "needs the memory cgroup controller"
+		fi
+		;;
+	core)
+		if [ "$(id -u)" != 0 ]; then
+			echo "needs root to say where core files go"
+		elif [ ! -w /proc/sys/kernel/core_pattern ]; then
+			echo "needs a writable kernel.core_pattern"
+		fi
+		;;
+	helper-a) requires_helper "$HELPER_A" ;;
+	helper-b) requires_helper "$HELPER_B" ;;
+	helper-c) requires_helper "$HELPER_C" ;;
+	helper-none) [ -x "$HELPER_NONE" ] || echo "needs a built helper" ;;
+	userns)
+		as_nobody unshare --user true 2>/dev/null ||
+			echo "needs user namespaces for ordinary users"
+		;;
+	command:*)
+		command -v "${1#command:}" >/dev/null || echo "needs ${1#command:}"
+		;;
+	*)
+		echo "requires: unknown word: $1" >&2
+		return 1
+		;;
+	esac
+}
+
+# By trial: containers and some file systems refuse.
+requires_swap() {
+	local dir
+	if [ "$(id -u)" != 0 ]; then
+		echo "needs root for a swap file"
+		return 0
+	fi
+	dir=$(mktemp -d "$STAGE/trial.XXXXXX")
+	swap_make "$dir" 4 >/dev/null 2>&1 || echo "needs swapon, and a file system under /var/tmp that allows it"
+	swap_remove
+	rmdir "$dir"
+}
+
+# requires_helper PATH: whether that layout could be installed with its privilege.
+requires_helper() {
+	if [ "$(id -u)" != 0 ]; then
+		echo "needs root to install a privileged helper"
+	elif [ ! -x "$1" ]; then
+		echo "needs a built helper"
+	elif [[ ",$(findmnt -no OPTIONS -T "$1")," == *,nosuid,* ]]; then
+		echo "needs a file system without nosuid under /var/tmp"
+	elif [ "$1" != "$HELPER_B" ] && [ -z "$(getcap "$1")" ]; then
+		echo "needs a file system with file capabilities under /var/tmp"
+	fi
+}
+
+# as_nobody CMD...: whoever is not root stays who he is and loses the limit only.
+# Descriptor 3 is bats' own: who holds it open in the background hangs it.
+as_nobody() {
+	if [ "$(id -u)" = 0 ]; then
+		"${AS_NOBODY[@]}" "$@" 3>&-
+	else
+		prlimit --memlock=0:0 -- "$@" 3>&-
+	fi
+}

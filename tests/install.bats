@@ -1,0 +1,198 @@
+#!/usr/bin/env bats
+# What `make install` puts where, and what install-privileged does to a helper:
+# its privilege and nobody else's, all of it or none.
+
+load helpers
+
+setup_file() {
+	unset MAKEFLAGS MFLAGS MAKELEVEL
+	export DEST=$BATS_FILE_TMPDIR/dest
+	make -C "$abs_top_builddir" install DESTDIR="$DEST" \
+		>"$BATS_FILE_TMPDIR/install.log"
+}
+
+setup() {
+	HELPER=$STAGE/install/$BATS_TEST_NUMBER/secmalloc-helper
+	PROGRAM=$abs_top_builddir/build-aux/check-helper
+}
+
+# The helper of the tests, as `make install` leaves it.
+place_helper() {
+	install -D -m 755 "${1:-$HELPER_NONE}" "$HELPER"
+}
+
+install_privileged() {
+	"$abs_top_srcdir/build-aux/install-privileged" "$@" "$HELPER" "$PROGRAM" 3>&-
+}
+
+looks_like() {
+	[ "$(stat -c '%u %a' "$HELPER")" = "$1 $2" ]
+	[ "$(getcap "$HELPER")" = "${3:+$HELPER $3}" ]
+}
+
+# In a mount namespace where /etc is a copy: accounts are made there only.
+with_own_etc() {
+	cp -a /etc "$BATS_TEST_TMPDIR/etc"
+	# shellcheck disable=SC2016
+	unshare --mount bash -euc 'mount --bind "$1" /etc; shift; "$@"' bash \
+		"$BATS_TEST_TMPDIR/etc" "$@" 3>&-
+}
+
+@test "the header's version is the package's" {
+	header=$(sed -n 's/^#define SECMALLOC_VERSION_STRING "\(.*\)"$/\1/p' \
+		"$abs_top_srcdir/include/secmalloc.h")
+	package=$(sed -n 's/^Version: //p' "$abs_top_builddir/secmalloc.pc")
+	[ -n "$header" ]
+	[ "$header" = "$package" ]
+	numbers=$(sed -n 's/^#define SECMALLOC_VERSION_\(MAJOR\|MINOR\|PATCH\) //p' \
+		"$abs_top_srcdir/include/secmalloc.h" | paste -sd.)
+	[ "$header" = "$numbers" ]
+}
+
+@test "every verb has a man page, and every link leads to a page that names it" {
+	while read -r verb; do
+		page=$(find "$DEST" -path "*/man3/$verb.3")
+		[ -n "$page" ]
+		if read -r so target <"$page" && [ "$so" = .so ]; then
+			page=${page%/man3/*}/$target
+		fi
+		grep -qE "^\.Nm $verb( ,)?$" "$page"
+	done < <(sed -n 's/^SECMALLOC_API [^(]*[ *]\([a-z_]*\)(.*/\1/p' \
+		"$abs_top_srcdir/include/secmalloc.h")
+}
+
+@test "make install gives nothing a privilege and names the step that does" {
+	helper=$(find "$DEST" -name secmalloc-helper)
+	[ "$(stat -c %a "$helper")" = 755 ]
+	[ -z "$(find "$DEST" -perm /6000)" ]
+	[ -z "$(getcap -r "$DEST")" ]
+	grep -q 'secmalloc-helper has no privilege' "$BATS_FILE_TMPDIR/install.log"
+}
+
+@test "layout setuid: owner, mode and capability are set and the helper works" {
+	requires root helper-a
+	place_helper
+	run -0 install_privileged setuid "$HELPER_UID"
+	[[ "$output" == *"locked memory: yes"* ]]
+	looks_like "$HELPER_UID" 4755 cap_ipc_lock=p
+}
+
+@test "layout setuid-root: owner and mode are set and the helper works" {
+	requires root helper-b
+	place_helper
+	run -0 install_privileged setuid-root "$HELPER_UID"
+	[[ "$output" == *"locked memory: yes"* ]]
+	looks_like 0 4755
+}
+
+@test "layout caps: the capability is set and the helper works" {
+	requires root helper-c
+	place_helper
+	run -0 install_privileged caps "$HELPER_UID"
+	[[ "$output" == *"locked memory: yes"* ]]
+	looks_like 0 755 cap_ipc_lock=p
+}
+
+@test "a second run changes nothing" {
+	requires root helper-a
+	place_helper
+	run -0 install_privileged setuid "$HELPER_UID"
+	run -0 install_privileged setuid "$HELPER_UID"
+	looks_like "$HELPER_UID" 4755 cap_ipc_lock=p
+}
+
+@test "layout none: nothing is done and that is said" {
+	place_helper
+	run -0 install_privileged none secmalloc
+	[[ "$output" == "Nothing done: "* ]]
+	[ "$(stat -c %a "$HELPER")" = 755 ]
+}
+
+@test "under DESTDIR nothing is done, and what a package has to do is said" {
+	place_helper
+	DESTDIR=/elsewhere run -1 install_privileged setuid "$HELPER_UID"
+	[[ "$output" == *"owner $HELPER_UID, mode 4755, capability cap_ipc_lock=p"* ]]
+	[ "$(stat -c %a "$HELPER")" = 755 ]
+}
+
+@test "without root nothing is done" {
+	place_helper
+	run -1 as_nobody \
+		"$abs_top_srcdir/build-aux/install-privileged" setuid "$NOBODY_UID" \
+		"$HELPER" /bin/true
+	[[ "$output" == *"this needs root"* ]]
+}
+
+@test "a helper that does not work is left without a privilege" {
+	requires root helper-a
+	place_helper /bin/true
+	run -1 install_privileged setuid "$HELPER_UID"
+	[[ "$output" == *"locked memory: no"*"left without a privilege"* ]]
+	looks_like 0 755
+}
+
+@test "a helper that others cannot reach is left without a privilege, and why is said" {
+	requires root helper-a
+	place_helper
+	chmod 700 "${HELPER%/*}"
+	run -1 install_privileged setuid "$HELPER_UID"
+	[[ "$output" == *"a directory above it is closed to them"* ]]
+	looks_like 0 755
+}
+
+@test "a nosuid file system is named as the reason" {
+	requires root helper-a
+	mkdir -p "${HELPER%/*}"
+	# shellcheck disable=SC2016
+	run -1 unshare --mount bash -euc '
+		mount -t tmpfs -o nosuid,mode=755 none "${2%/*}"
+		install -m 755 "$1" "$2"
+		"$3/build-aux/install-privileged" setuid "$4" "$2" "$5"' bash \
+		"$HELPER_NONE" "$HELPER" "$abs_top_srcdir" "$HELPER_UID" "$PROGRAM" 3>&-
+	[[ "$output" == *"is mounted nosuid"* ]]
+}
+
+@test "no_new_privs is named as the reason" {
+	requires root helper-a
+	place_helper
+	run -1 setpriv --no-new-privs \
+		"$abs_top_srcdir/build-aux/install-privileged" setuid "$HELPER_UID" \
+		"$HELPER" "$PROGRAM" 3>&-
+	[[ "$output" == *"runs under no_new_privs"* ]]
+	looks_like 0 755
+}
+
+# account_test [SYSUSERS_FILE]: what is left of an account that was missing.
+account_test() {
+	# shellcheck disable=SC2016
+	SYSUSERS_FILE=${1:-} with_own_etc bash -uc '
+		"$1/build-aux/install-privileged" setuid secmalloc-bats "$2" "$3"
+		echo "status $?"
+		getent passwd secmalloc-bats || echo "no account"
+		stat -c "%U %a" "$2"' bash "$abs_top_srcdir" "$HELPER" "$PROGRAM"
+}
+
+@test "a missing account is made by the sysusers.d file" {
+	requires root helper-a command:systemd-sysusers
+	place_helper
+	sed 's/@HELPER_USER@/secmalloc-bats/' "$abs_top_srcdir/secmalloc.sysusers.in" \
+		>"$BATS_TEST_TMPDIR/secmalloc.conf"
+	run -0 account_test "$BATS_TEST_TMPDIR/secmalloc.conf"
+	[[ "$output" == *"locked memory: yes"*"status 0"*"locks memory for others"* ]]
+	[[ "$output" == *"secmalloc-bats 4755" ]]
+}
+
+@test "a missing account is made without a sysusers.d file" {
+	requires root helper-a command:useradd
+	place_helper
+	run -0 account_test
+	[[ "$output" == *"locked memory: yes"*"status 0"*"nologin"* ]]
+	[[ "$output" == *"secmalloc-bats 4755" ]]
+}
+
+@test "an account that was made goes again when the helper does not work" {
+	requires root helper-a command:useradd
+	place_helper /bin/true
+	run -0 account_test
+	[[ "$output" == *"made the account"*"status 1"*"no account"*"root 755" ]]
+}

@@ -1,0 +1,744 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * refuse.c: puts every obstacle in the way of locking and holds the library to
+ * "locked, or an errno that says why"; it knows nothing of the library's
+ * inside.  Run as root; the workers become nobody, who may lock nothing.
+ *
+ * argv[1] is the layout of the helper that SECMALLOC_TEST_HELPER names: a, b
+ * or c.  Linked with --wrap=madvise, through which the test notices the moment
+ * between a grant and its lock.
+ */
+#include "config.h"
+
+#include <sched.h>
+
+#include "faults.h"
+
+#define KIB ((size_t)1024)
+#define MIB (1024 * KIB)
+
+/* Of newer headers. */
+#ifndef MADV_POPULATE_WRITE
+# define MADV_POPULATE_WRITE 23
+#endif
+
+/* What every refusal keeps to, in microseconds. */
+#define SOON 1000000
+
+static char layout;
+
+/* --- Obstacles --- */
+
+static const char *helper_path; /* what the configuration says */
+
+static void
+limit(int resource, rlim_t value)
+{
+	struct rlimit both = { value, value };
+
+	expect(setrlimit((__rlimit_resource_t)resource, &both) == 0);
+}
+
+static void
+no_helper(void)
+{
+	helper_path = "/nonexistent/secmalloc-helper";
+}
+
+/* A regular file that nobody may execute. */
+static void
+helper_not_executable(void)
+{
+	helper_path = "/etc/passwd";
+}
+
+static void
+helper_a_directory(void)
+{
+	helper_path = "/usr";
+}
+
+static void
+helper_without_privilege(void)
+{
+	helper_path = getenv("SECMALLOC_TEST_HELPER_NONE");
+	expect(helper_path != NULL);
+}
+
+static void
+helper_is_true(void)
+{
+	helper_path = "/bin/true";
+}
+
+/* Says something else. */
+static void
+helper_talks_nonsense(void)
+{
+	helper_path = getenv("SECMALLOC_TEST_NONSENSE");
+	expect(helper_path != NULL);
+}
+
+static void
+no_new_privileges(void)
+{
+	expect(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+}
+
+static void
+user_namespace(void)
+{
+	expect(unshare(CLONE_NEWUSER) == 0);
+}
+
+static void
+root_of_user_namespace(void)
+{
+	static const char map[] = "0 65534 1";
+	int fd;
+
+	user_namespace();
+	fd = open("/proc/self/uid_map", O_WRONLY | O_CLOEXEC);
+	expect(fd != -1);
+	expect(write(fd, map, sizeof(map) - 1) == (ssize_t)sizeof(map) - 1);
+	expect(close(fd) == 0 && getuid() == 0);
+}
+
+static void
+no_descriptor(void)
+{
+	limit(RLIMIT_NOFILE, 0);
+}
+
+/* Leaves room for N more. */
+static void
+descriptors(int n)
+{
+	int fds[2], last = -1;
+
+	for (int i = 0; i < n; i++)
+		expect((fds[i] = last = dup(0)) != -1);
+	limit(RLIMIT_NOFILE, (rlim_t)last + 1);
+	for (int i = 0; i < n; i++)
+		expect(close(fds[i]) == 0);
+}
+
+static void
+one_descriptor(void)
+{
+	descriptors(1);
+}
+
+static void
+two_descriptors(void)
+{
+	descriptors(2);
+}
+
+static void
+small_files(void)
+{
+	limit(RLIMIT_FSIZE, 4096);
+}
+
+static void
+no_process(void)
+{
+	limit(RLIMIT_NPROC, 0);
+}
+
+static rlim_t
+address_space(void)
+{
+	unsigned long pages = 0;
+	FILE *statm = fopen("/proc/self/statm", "re");
+
+	expect(statm != NULL && fscanf(statm, "%lu", &pages) == 1);
+	(void)fclose(statm);
+	return (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
+}
+
+static void
+no_address_space(void)
+{
+	limit(RLIMIT_AS, address_space());
+}
+
+static void
+no_data(void)
+{
+	limit(RLIMIT_DATA, 0);
+}
+
+/* Everything mapped from here on counts as locked by this process. */
+static void
+lock_future(void)
+{
+	expect(mlockall(MCL_FUTURE) == 0);
+}
+
+/* --- The moment between a grant and its lock --- */
+
+static void (*at_populate)(void);
+
+int __wrap_madvise(void *at, size_t size, int advice);
+int __real_madvise(void *at, size_t size, int advice);
+
+int
+__wrap_madvise(void *at, size_t size, int advice)
+{
+	if (advice == MADV_POPULATE_WRITE && at_populate != NULL)
+		at_populate();
+	return __real_madvise(at, size, advice);
+}
+
+static void
+kill_at_populate(void)
+{
+	expect(kill_helpers() == 1);
+	at_populate = NULL;
+}
+
+static void
+killed_before_lock(void)
+{
+	at_populate = kill_at_populate;
+}
+
+/* --- At the start --- */
+
+struct start {
+	const char *layouts; /* for which it is so */
+	int mode;
+	rlim_t memlock;
+	void (*as_root)(void);
+	void (*as_nobody)(void);
+	int error;           /* 0: it succeeds */
+	const char *promise;
+};
+
+static void
+cut_bounding_set(void)
+{
+	for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0;
+	    cap++)
+		expect(prctl(PR_CAPBSET_DROP, cap, 0, 0, 0) == 0);
+}
+
+/* One initial pool of the default size, so that it is had whole or not. */
+static struct secmalloc_config
+configuration(int mode)
+{
+	struct secmalloc_config config;
+
+	test_config(&config, mode);
+	config.helper_path = helper_path;
+	return config;
+}
+
+static void
+locked_for_sure(size_t size)
+{
+	unsigned char *p = secmalloc(size);
+
+	expect(p != NULL);
+	memset(p, 0x5a, size);
+	expect(pages_locked(p, size));
+	/* By itself it needs a descriptor to find out. */
+	expect(secmalloc_verify() == 0 || (errno == EMFILE && dup(0) == -1));
+	secfree(p);
+}
+
+static int
+starts(const void *arg)
+{
+	const struct start *row = arg;
+	struct secmalloc_config config;
+	struct secmalloc_stats stats;
+	unsigned descriptors;
+	size_t mapped;
+	int64_t begun;
+	int result, error;
+
+	helper_path = getenv("SECMALLOC_TEST_HELPER");
+	if (row->as_root != NULL)
+		row->as_root();
+	become_nobody(row->memlock);
+	(void)count_mapped(); /* its buffer is mapped */
+	if (row->as_nobody != NULL)
+		row->as_nobody();
+	mapped = count_mapped();
+	descriptors = count_descriptors();
+	config = configuration(row->mode);
+	begun = now_us();
+	errno = 0;
+	result = secmalloc_init(&config);
+	error = errno;
+	expect(now_us() - begun < SOON);
+	if (row->error == 0) {
+		errno = error;
+		expect(result == 0);
+		locked_for_sure(10 * KIB);
+		return 0;
+	}
+	errno = error;
+	expect(result == -1 && error == row->error);
+	expect(count_descriptors() == descriptors);
+	expect(count_mapped() <= mapped + kept_for_good());
+	expect(secmalloc_stats(&stats) == 0);
+	expect(stats.pools == 0 && stats.locked_bytes == 0);
+	expect(stats.mode == -1);
+	expect(secmalloc_verify() == 0);
+	expect(helpers_become(0));
+	if (row->as_nobody == killed_before_lock) {
+		expect(secmalloc_init(&config) == 0);
+		locked_for_sure(10 * KIB);
+		return 0;
+	}
+	/* An allocation starts anew, with the configuration that failed. */
+	errno = 0;
+	expect(secmalloc(1) == NULL);
+	expect(errno == row->error);
+	errno = 0;
+	expect(secstrdup("secret") == NULL && errno == row->error);
+	return 0;
+}
+
+#define AUTO SECMALLOC_MODE_AUTO
+#define HELPER SECMALLOC_MODE_HELPER
+#define INPROCESS SECMALLOC_MODE_INPROCESS
+
+static const struct start at_start[] = {
+	{ "abc", HELPER, 0, NULL, NULL, 0,
+	    "with nothing in the way the helper locks" },
+	{ "abc", AUTO, 0, NULL, NULL, 0, "so it does for AUTO" },
+	{ "abc", INPROCESS, 1 * MIB, NULL, NULL, 0,
+	    "with a limit that suffices a process locks by itself" },
+
+	{ "abc", HELPER, 0, NULL, no_helper, EPERM,
+	    "a helper that is missing: EPERM" },
+	{ "abc", AUTO, 0, NULL, no_helper, EPERM,
+	    "a helper that is missing and a limit of 0: EPERM" },
+	{ "abc", AUTO, 1 * MIB, NULL, no_helper, 0,
+	    "a helper that is missing and a limit that suffices: locked" },
+	{ "abc", HELPER, 1 * MIB, NULL, no_helper, EPERM,
+	    "HELPER means the helper or nobody: EPERM" },
+	{ "abc", HELPER, 0, NULL, helper_not_executable, EPERM,
+	    "a helper that is not executable: EPERM" },
+	{ "abc", HELPER, 0, NULL, helper_a_directory, EPERM,
+	    "a directory for a helper: EPERM" },
+	{ "abc", HELPER, 0, NULL, helper_without_privilege, EPERM,
+	    "a helper without privilege: EPERM" },
+	{ "abc", AUTO, 0, NULL, helper_without_privilege, EPERM,
+	    "a helper without privilege and a limit of 0: EPERM" },
+	{ "abc", AUTO, 1 * MIB, NULL, helper_without_privilege, 0,
+	    "a helper without privilege and a limit that suffices: locked" },
+	{ "abc", HELPER, 0, NULL, helper_is_true, EPROTO,
+	    "a program that says nothing: EPROTO" },
+	{ "abc", HELPER, 0, NULL, helper_talks_nonsense, EPROTO,
+	    "a program that talks nonsense: EPROTO" },
+	{ "abc", AUTO, 0, NULL, helper_is_true, EPROTO,
+	    "a program that says nothing and a limit of 0: EPROTO" },
+
+	{ "abc", HELPER, 0, NULL, no_new_privileges, EPERM,
+	    "under no_new_privs: EPERM" },
+	{ "abc", AUTO, 0, NULL, no_new_privileges, EPERM,
+	    "under no_new_privs with a limit of 0: EPERM" },
+	{ "abc", AUTO, 1 * MIB, NULL, no_new_privileges, 0,
+	    "under no_new_privs with a limit that suffices: locked" },
+	{ "abc", HELPER, 0, NULL, user_namespace, EPERM,
+	    "in a user namespace: EPERM" },
+	{ "abc", AUTO, 0, NULL, user_namespace, EPERM,
+	    "in a user namespace with a limit of 0: EPERM" },
+	{ "abc", AUTO, 1 * MIB, NULL, user_namespace, 0,
+	    "in a user namespace with a limit that suffices: locked" },
+	{ "abc", HELPER, 0, NULL, root_of_user_namespace, EPERM,
+	    "as root of a user namespace: EPERM" },
+	{ "abc", AUTO, 0, NULL, root_of_user_namespace, EPERM,
+	    "as root of a user namespace with a limit of 0: EPERM" },
+	{ "abc", HELPER, 0, cut_bounding_set, NULL, EPERM,
+	    "with the bounding set cut: EPERM" },
+	{ "abc", AUTO, 0, cut_bounding_set, NULL, EPERM,
+	    "with the bounding set cut and a limit of 0: EPERM" },
+	{ "abc", AUTO, 1 * MIB, cut_bounding_set, NULL, 0,
+	    "with the bounding set cut and a limit that suffices: locked" },
+
+	{ "abc", HELPER, 0, NULL, killed_before_lock, ENOLCK,
+	    "a helper killed between grant and lock: ENOLCK" },
+
+	{ "abc", INPROCESS, 0, NULL, NULL, EPERM,
+	    "by itself with a limit of 0: EPERM" },
+	{ "abc", INPROCESS, 64 * KIB, NULL, NULL, 0,
+	    "by itself with a limit of 64 KiB: locked" },
+	{ "abc", AUTO, 64 * KIB, NULL, no_helper, 0,
+	    "AUTO without a helper and with a limit of 64 KiB: locked" },
+
+	{ "abc", HELPER, 0, NULL, no_descriptor, EMFILE,
+	    "without a descriptor: EMFILE" },
+	{ "abc", AUTO, 0, NULL, no_descriptor, EMFILE,
+	    "AUTO without a descriptor and a limit of 0: EMFILE" },
+	{ "abc", AUTO, 1 * MIB, NULL, no_descriptor, 0,
+	    "AUTO without a descriptor and a limit that suffices: locked" },
+	{ "abc", HELPER, 0, NULL, one_descriptor, EMFILE,
+	    "with one descriptor: EMFILE" },
+	{ "abc", HELPER, 0, NULL, two_descriptors, 0,
+	    "with two descriptors: locked" },
+	{ "abc", HELPER, 0, NULL, small_files, ENOMEM,
+	    "under a tiny RLIMIT_FSIZE: ENOMEM" },
+	{ "abc", INPROCESS, 1 * MIB, NULL, small_files, 0,
+	    "by itself under a tiny RLIMIT_FSIZE: locked" },
+	{ "abc", HELPER, 0, NULL, no_process, ENOMEM,
+	    "under an RLIMIT_NPROC of 0: ENOMEM" },
+	{ "abc", HELPER, 0, NULL, no_address_space, ENOMEM,
+	    "with RLIMIT_AS reached: ENOMEM" },
+	{ "abc", INPROCESS, 1 * MIB, NULL, no_address_space, ENOMEM,
+	    "by itself with RLIMIT_AS reached: ENOMEM" },
+	{ "abc", HELPER, 0, NULL, no_data, ENOMEM,
+	    "with RLIMIT_DATA reached: ENOMEM" },
+
+	{ "abc", HELPER, 8 * MIB, NULL, lock_future, 0,
+	    "under mlockall(MCL_FUTURE) with a limit that suffices: locked" },
+	{ "abc", INPROCESS, 8 * MIB, NULL, lock_future, 0,
+	    "by itself under the same: locked" },
+	{ "abc", HELPER, 4 * KIB, NULL, lock_future, EAGAIN,
+	    "under mlockall(MCL_FUTURE) with a tiny limit: EAGAIN" },
+	{ "abc", HELPER, 256 * KIB, NULL, lock_future, 0,
+	    "under the same with a limit for less than wanted: locked" },
+};
+
+/* --- Later --- */
+
+static int losses;
+
+static void
+count_loss(void *data)
+{
+	(void)data;
+	losses++;
+}
+
+/* Objects whose pages must stay locked whatever is refused. */
+enum { KEPT = 8 };
+
+static unsigned char *kept[KEPT];
+static const size_t kept_size = 20 * KIB;
+
+static void
+keep(void)
+{
+	for (int i = 0; i < KEPT; i++) {
+		expect((kept[i] = secmalloc(kept_size)) != NULL);
+		memset(kept[i], 0x30 + i, kept_size);
+	}
+}
+
+static void
+kept_whole(void)
+{
+	for (int i = 0; i < KEPT; i++)
+		for (size_t at = 0; at < kept_size; at++)
+			expect(kept[i][at] == 0x30 + i);
+}
+
+static void
+kept_locked(void)
+{
+	kept_whole();
+	for (int i = 0; i < KEPT; i++)
+		expect(pages_locked(kept[i], kept_size));
+	expect(secmalloc_verify() == 0);
+	expect(losses == 0);
+}
+
+static struct secmalloc_config
+growing(int mode)
+{
+	struct secmalloc_config config;
+
+	helper_path = getenv("SECMALLOC_TEST_HELPER");
+	config = configuration(mode);
+	config.on_lock_lost = count_loss;
+	return config;
+}
+
+struct growth {
+	const char *layouts;
+	int mode;
+	rlim_t memlock;
+	void (*obstacle)(void);
+	int error;
+	const char *promise;
+};
+
+static void
+nothing(void)
+{
+}
+
+static void
+fill_descriptors(void)
+{
+	limit(RLIMIT_NOFILE, 64);
+	while (dup(0) != -1)
+		;
+	expect(errno == EMFILE);
+}
+
+static int
+grows(const void *arg)
+{
+	const struct growth *row = arg;
+	struct secmalloc_config config = growing(row->mode);
+	void *p;
+
+	become_nobody(row->memlock);
+	expect(secmalloc_init(&config) == 0);
+	keep();
+	kept_locked();
+	row->obstacle();
+	for (int i = 0; i < 3; i++) {
+		int64_t begun = now_us();
+
+		errno = 0;
+		p = secmalloc(2 * MIB);
+		expect(now_us() - begun < SOON);
+		if (row->error == 0) {
+			expect(p != NULL);
+			expect(pages_locked(p, 2 * MIB));
+			secfree(p);
+		} else
+			expect(p == NULL && errno == row->error);
+		kept_locked();
+		errno = 0;
+		p = secrealloc(kept[0], 2 * MIB);
+		if (row->error == 0) {
+			expect(p != NULL && pages_locked(p, 2 * MIB));
+			kept[0] = secrealloc(p, kept_size);
+			expect(kept[0] != NULL);
+		} else
+			expect(p == NULL && errno == row->error);
+		kept_locked();
+	}
+	/* What fits into what is locked is had as before. */
+	secfree(kept[1]);
+	expect((kept[1] = secmalloc(kept_size)) != NULL);
+	memset(kept[1], 0x31, kept_size);
+	kept_locked();
+	return 0;
+}
+
+static const struct growth later[] = {
+	{ "abc", HELPER, 0, nothing, 0,
+	    "with nothing in the way more is locked later" },
+	{ "abc", INPROCESS, 8 * MIB - 4096, nothing, 0,
+	    "so it is by itself" },
+	{ "abc", HELPER, 0, no_helper, 0,
+	    "once started, the helper's file is not needed to grow" },
+	{ "abc", HELPER, 0, fill_descriptors, EMFILE,
+	    "later, without a descriptor: EMFILE" },
+	{ "abc", HELPER, 0, no_address_space, ENOMEM,
+	    "later, with RLIMIT_AS reached: ENOMEM" },
+	{ "abc", INPROCESS, 8 * MIB - 4096, no_address_space, ENOMEM,
+	    "later, by itself with RLIMIT_AS reached: ENOMEM" },
+	{ "abc", INPROCESS, 1 * MIB, nothing, EAGAIN,
+	    "later, by itself with the limit reached: EAGAIN" },
+	{ "abc", AUTO, 0, no_new_privileges, 0,
+	    "once started, no_new_privs takes nothing away" },
+};
+
+/* By itself, page by page to the very limit, and the last one refused. */
+static int
+limit_reached(const void *arg)
+{
+	struct secmalloc_config config = growing(*(const int *)arg);
+	size_t got = 0;
+	void *p;
+
+	helper_path = "/nonexistent";
+	config.helper_path = helper_path;
+	become_nobody(64 * KIB);
+	expect(secmalloc_init(&config) == 0);
+	while ((p = secmalloc(2000)) != NULL) {
+		memset(p, 1, 2000);
+		expect(pages_locked(p, 2000));
+		expect(++got < 100);
+	}
+	expect(errno == EAGAIN);
+	expect(got * 2000 > 32 * KIB);
+	expect(secmalloc_verify() == 0);
+	return 0;
+}
+
+static int
+max_locked(const void *arg)
+{
+	struct secmalloc_config config = growing(*(const int *)arg);
+	struct secmalloc_stats stats;
+
+	config.max_locked = 512 * KIB;
+	become_nobody(8 * MIB - 4096);
+	expect(secmalloc_init(&config) == 0);
+	keep();
+	expect(secmalloc(600 * KIB) == NULL && errno == ENOMEM);
+	kept_locked();
+	for (int i = 0; secmalloc(kept_size) != NULL; i++)
+		expect(i < 100);
+	expect(errno == ENOMEM);
+	expect(secmalloc_stats(&stats) == 0);
+	expect(stats.locked_bytes <= config.max_locked);
+	expect(stats.locked_bytes > config.max_locked / 2);
+	kept_locked();
+	return 0;
+}
+
+/* The helper's own ceiling. */
+static int
+ceiling(const void *arg)
+{
+	struct secmalloc_config config = growing(HELPER);
+
+	(void)arg;
+	become_nobody(0);
+	expect(secmalloc_init(&config) == 0);
+	keep();
+	errno = 0;
+	expect(secmalloc(65 * MIB) == NULL && errno == EDQUOT);
+	for (int i = 0; secmalloc(1 * MIB) != NULL; i++)
+		expect(i < 64);
+	expect(errno == EDQUOT);
+	kept_locked();
+	return 0;
+}
+
+/* Kills the helper, and what follows until a new start. */
+static int
+killed(const void *arg)
+{
+	bool by_verify = *(const bool *)arg;
+	struct secmalloc_config config = growing(HELPER);
+
+	become_nobody(0);
+	expect(secmalloc_init(&config) == 0);
+	keep();
+	kept_locked();
+	expect(kill_helpers() == 1);
+	/* The control for all that is said of locked pages. */
+	expect(!pages_locked(kept[0], kept_size));
+	errno = 0;
+	if (by_verify)
+		expect(secmalloc_verify() == -1);
+	else
+		expect(secmalloc(2 * MIB) == NULL);
+	expect(errno == ENOLCK && losses == 1);
+	for (int i = 0; i < 3; i++) {
+		errno = 0;
+		expect(secmalloc_verify() == -1 && errno == ENOLCK);
+		errno = 0;
+		expect(secmalloc(1) == NULL && errno == ENOLCK);
+		errno = 0;
+		expect(secmalloc(1 * MIB) == NULL && errno == ENOLCK);
+		errno = 0;
+		expect(secrealloc(kept[0], 1 * MIB) == NULL &&
+		    errno == ENOLCK);
+	}
+	expect(secmalloc_is_secure(kept[0]) == 0);
+	kept_whole();
+	for (int i = 0; i < KEPT; i++)
+		secfree(kept[i]);
+	expect(losses == 1);
+	secmalloc_shutdown();
+	/* A new start locks anew, and a second loss is told anew. */
+	losses = 0;
+	expect(secmalloc_init(&config) == 0);
+	keep();
+	kept_locked();
+	expect(kill_helpers() == 1);
+	expect(secmalloc_verify() == -1 && losses == 1);
+	return 0;
+}
+
+/* Between a later grant and its lock. */
+static int
+killed_while_growing(const void *arg)
+{
+	struct secmalloc_config config = growing(HELPER);
+
+	(void)arg;
+	become_nobody(0);
+	expect(secmalloc_init(&config) == 0);
+	keep();
+	at_populate = kill_at_populate;
+	errno = 0;
+	expect(secmalloc(2 * MIB) == NULL && errno == ENOLCK);
+	expect(losses == 1);
+	kept_whole();
+	expect(secmalloc_verify() == -1 && losses == 1);
+	for (int i = 0; i < KEPT; i++)
+		secfree(kept[i]);
+	return 0;
+}
+
+/* Whoever locked by itself may lose the right to, but not the lock. */
+static int
+privilege_dropped(const void *arg)
+{
+	struct secmalloc_config config = growing(INPROCESS);
+
+	(void)arg;
+	config.initial_pools = 2;
+	config.pool_size = 128 * KIB;
+	expect(secmalloc_init(&config) == 0);
+	become_nobody(0);
+	keep();
+	kept_locked();
+	errno = 0;
+	expect(secmalloc(1 * MIB) == NULL && errno == EPERM);
+	kept_locked();
+	return 0;
+}
+
+/* --- */
+
+static bool
+is_for_this_layout(const char *layouts)
+{
+	return strchr(layouts, layout) != NULL;
+}
+
+int
+main(int argc, char *argv[])
+{
+	static const int modes[] = { AUTO, INPROCESS, HELPER };
+	static const bool ways[] = { true, false };
+
+	if (argc != 2)
+		bail_out("usage: refuse a|b|c");
+	layout = argv[1][0];
+	for (size_t i = 0; i < sizeof(at_start) / sizeof(at_start[0]); i++)
+		if (is_for_this_layout(at_start[i].layouts))
+			ok(run_worker(starts, &at_start[i], 20), "%s",
+			    at_start[i].promise);
+	for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++)
+		if (is_for_this_layout(later[i].layouts))
+			ok(run_worker(grows, &later[i], 20), "%s",
+			    later[i].promise);
+	ok(run_worker(limit_reached, &modes[0], 20),
+	    "AUTO locks up to the limit of 64 KiB and then says EAGAIN");
+	ok(run_worker(limit_reached, &modes[1], 20),
+	    "INPROCESS locks up to the limit of 64 KiB and then says EAGAIN");
+	ok(run_worker(max_locked, &modes[1], 20),
+	    "max_locked is kept to by itself: ENOMEM");
+	ok(run_worker(max_locked, &modes[2], 20),
+	    "max_locked is kept to with a helper: ENOMEM");
+	ok(run_worker(ceiling, NULL, 20),
+	    "more than the helper's ceiling: EDQUOT");
+	ok(run_worker(killed, &ways[0], 20),
+	    "a killed helper is noticed by secmalloc_verify and told once");
+	ok(run_worker(killed, &ways[1], 20),
+	    "a killed helper is noticed by growth and told once");
+	ok(run_worker(killed_while_growing, NULL, 20),
+	    "a helper killed between a later grant and its lock: ENOLCK");
+	ok(run_worker(privilege_dropped, NULL, 20),
+	    "with its privilege dropped a process keeps its locks: EPERM");
+	return done_testing();
+}

@@ -1,0 +1,48 @@
+# shellcheck shell=bash
+# What every bats file finds ready: the test programs and the helper, in each of
+# its layouts, where uid nobody can reach them. Knows nothing of single tests.
+
+setup_suite() {
+	umask 022
+	: "${abs_top_srcdir:=$(cd "$BATS_TEST_DIRNAME/.." && pwd)}"
+	: "${abs_top_builddir:=$abs_top_srcdir}"
+	export abs_top_srcdir abs_top_builddir
+
+	STAGE=$(mktemp -d /var/tmp/secmalloc-test.XXXXXX)
+	chmod 755 "$STAGE"
+	export STAGE
+
+	mkdir "$STAGE/bin"
+	find "$abs_top_builddir/tests" -maxdepth 1 -type f -perm -u+x ! -name '*.*' \
+		-exec cp -t "$STAGE/bin" {} +
+
+	export NOBODY_UID=65534 NOBODY_GID=65534
+	stage_helpers
+}
+
+teardown_suite() {
+	rm -rf "$STAGE"
+}
+
+# The helper that the tests use drops to a bare number that no account has.
+stage_helpers() {
+	local built="" candidate
+	for candidate in tests/secmalloc-helper helper/secmalloc-helper secmalloc-helper; do
+		[ -z "$built" ] && [ -f "$abs_top_builddir/$candidate" ] &&
+			built=$abs_top_builddir/$candidate
+	done
+	export HELPER_UID=${HELPER_UID:-64738}
+	export HELPER_A=$STAGE/a/secmalloc-helper HELPER_B=$STAGE/b/secmalloc-helper
+	export HELPER_C=$STAGE/c/secmalloc-helper HELPER_NONE=$STAGE/none/secmalloc-helper
+	[ -n "$built" ] || return 0
+
+	install -D -m 755 "$built" "$HELPER_NONE"
+	[ "$(id -u)" = 0 ] || return 0
+	install -D -o "$HELPER_UID" -g 0 -m 755 "$built" "$HELPER_A"
+	install -D -o 0 -g 0 -m 755 "$built" "$HELPER_B"
+	install -D -o 0 -g 0 -m 755 "$built" "$HELPER_C"
+	chmod 4755 "$HELPER_A" "$HELPER_B"
+	# Last, since chown drops it; where it cannot be set `requires` says so.
+	setcap cap_ipc_lock=p "$HELPER_A" || true
+	setcap cap_ipc_lock=p "$HELPER_C" || true
+}
