@@ -113,9 +113,8 @@ struct secmalloc_config {
 	size_t initial_pools;
 	/*
 	 * Bytes in a pool, rounded up to whole pages; later pools double from
-	 * here.  0 means 256 KiB (or 16 pages, where that is more); if
-	 * initial_pools is 0 as well, or as much of that as the limits in
-	 * force leave.
+	 * here.  0 means 256 KiB, or 16 pages where that is more; and, if
+	 * initial_pools is 0 as well, less where the limits leave no more.
 	 */
 	size_t pool_size;
 	/* The most bytes ever locked at once; 0 means what the policy allows. */

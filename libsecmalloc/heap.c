@@ -468,7 +468,8 @@ free_object(const struct object *object)
 
 	state.objects--;
 	state.bytes -= object->size;
-	memory_wipe(object->bytes, object->size + CANARY_SIZE);
+	/* All of it: a stray write may have gone past the canary. */
+	memory_wipe(object->bytes, object->room);
 	if (head->kind == PAGE_SPAN)
 		give_slot(head, object->index);
 	else
@@ -534,7 +535,7 @@ resize_in_place(const struct object *object, size_t size)
 	size_t old = object->size, less = size < old ? size : old;
 
 	/* What is given up, and the canary, which becomes zero or data. */
-	memory_wipe(object->bytes + less, old - less + CANARY_SIZE);
+	memory_wipe(object->bytes + less, object->room - less);
 	set_canary(object->bytes + size);
 	state.bytes += size - old;
 	if (head->kind == PAGE_SPAN)
@@ -561,7 +562,11 @@ heap_resize(void **ptr, size_t size, int *failed)
 		return HEAP_FINE;
 	}
 	if ((moved = heap_allocate(size, SLOT_ALIGN)) == NULL) {
-		*failed = errno;
+		/* To become smaller takes no room. */
+		if (size <= object.size && !pool_lost())
+			resize_in_place(&object, size);
+		else
+			*failed = errno;
 		return HEAP_FINE;
 	}
 	memcpy(moved, object.bytes, size < object.size ? size : object.size);

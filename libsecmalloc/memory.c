@@ -10,7 +10,17 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#if defined(__has_feature)
+# if __has_feature(address_sanitizer)
+#  define __SANITIZE_ADDRESS__
+# endif
+#endif
+#ifdef __SANITIZE_ADDRESS__
+# include <sanitizer/asan_interface.h>
+#endif
 
 #include "fatal.h"
 #include "memory.h"
@@ -41,6 +51,22 @@ memory_round_up(size_t size)
 	return size > SIZE_MAX - mask ? 0 : (size + mask) & ~mask;
 }
 
+/*
+ * Not mlock() and munlock(): the sanitizers' runtimes replace these by
+ * functions that do nothing.
+ */
+static int
+lock(void *at, size_t size)
+{
+	return (int)syscall(SYS_mlock, at, size);
+}
+
+static int
+unlock(void *at, size_t size)
+{
+	return (int)syscall(SYS_munlock, at, size);
+}
+
 void *
 memory_reserve(size_t size)
 {
@@ -55,11 +81,15 @@ memory_reserve(size_t size)
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (at == MAP_FAILED)
 		return NULL;
+#ifdef __SANITIZE_ADDRESS__
+	/* AddressSanitizer may remember a stack that was here before. */
+	ASAN_UNPOISON_MEMORY_REGION(at, size + 2 * page);
+#endif
 	/*
 	 * Under mlockall(MCL_FUTURE) the reservation itself counts as locked;
 	 * what is mapped over it will count again.
 	 */
-	(void)munlock(at, size + 2 * page);
+	(void)unlock(at, size + 2 * page);
 	return at + page;
 }
 
@@ -143,7 +173,7 @@ memory_lock(void *at, size_t size)
 {
 	struct rlimit limit;
 
-	if (mlock(at, size) == 0)
+	if (lock(at, size) == 0)
 		return 0;
 	/*
 	 * mm/mlock.c: EPERM if the limit is 0, ENOMEM both for a limit that is

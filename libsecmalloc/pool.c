@@ -470,7 +470,7 @@ pool_take(size_t npages, size_t align)
 	return take_from(pool, (uint32_t)npages, align);
 }
 
-/* POOL has become empty: keeps one of those, the smaller. */
+/* POOL has become empty: keeps one of those, the smaller, if it is not large. */
 static void
 trim(struct pool *pool)
 {
@@ -478,6 +478,10 @@ trim(struct pool *pool)
 
 	if (pool->initial)
 		return;
+	if (pool->size > POOL_SIZE_MAX) {
+		delete_pool(pool);
+		return;
+	}
 	state.spare = pool;
 	if (other == NULL)
 		return;

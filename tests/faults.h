@@ -24,6 +24,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -203,7 +204,7 @@ observe_pages(const struct ask *question)
 /*
  * A new page is on a list of the processor that made it, and marked as
  * unevictable when it leaves that list, which mlock() empties (mm/mlock.c:
- * lru_add_drain()).
+ * lru_add_drain()).  The sanitizers' own mlock() does nothing.
  */
 static inline void
 observe_drain(void)
@@ -219,7 +220,8 @@ observe_drain(void)
 		CPU_ZERO(&one);
 		CPU_SET(cpu, &one);
 		if (sched_setaffinity(0, sizeof(one), &one) == -1 ||
-		    mlock(page, 1) == -1 || munlock(page, 1) == -1)
+		    syscall(SYS_mlock, page, (size_t)1) == -1 ||
+		    syscall(SYS_munlock, page, (size_t)1) == -1)
 			bail_out("drain: %s", strerror(errno));
 	}
 	(void)sched_setaffinity(0, sizeof(before), &before);

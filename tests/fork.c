@@ -356,11 +356,11 @@ grandchildren(const void *arg)
 
 	start();
 	make_objects(0);
-	for (unsigned char i = 1; i <= GENERATIONS; i++) {
+	for (int i = 1; i <= GENERATIONS; i++) {
 		if ((pid = make_child(*(way *const *)arg)) != 0)
 			break;
 		expect(objects_are((unsigned char)(i - 1)));
-		fill_objects(i);
+		fill_objects((unsigned char)i);
 		expect(secmalloc_verify() == 0);
 		if (i == GENERATIONS) {
 			expect(objects_locked());
@@ -790,12 +790,10 @@ each_its_helper(const void *arg)
 static int
 orphan(const void *arg)
 {
-	pid_t pid;
-
 	(void)arg;
 	start();
 	make_objects(60);
-	if ((pid = make_child(way_fork)) == 0) {
+	if (make_child(way_fork) == 0) {
 		sleep_ms(200);
 		expect(helpers() == (mode == SECMALLOC_MODE_HELPER));
 		expect(objects_are(60) && objects_locked());
@@ -809,11 +807,9 @@ orphan(const void *arg)
 static int
 unseen_orphan(const void *arg)
 {
-	pid_t pid;
-
 	start();
 	make_objects(70);
-	if ((pid = make_child(*(way *const *)arg)) == 0) {
+	if (make_child(*(way *const *)arg) == 0) {
 		sleep_ms(200);
 		expect(helpers() == 1);
 		for (size_t i = 0; i < OBJECTS; i++)

@@ -49,7 +49,7 @@ static struct {
 	size_t size;
 	uint32_t id;
 	int fd;
-} pools[WIRE_POOLS_MAX];
+} pools[2 * WIRE_POOLS_MAX]; /* what is released stays in it */
 static unsigned pool_count;
 
 static int helper_socket;
@@ -220,6 +220,8 @@ grant(uint64_t bytes)
 	if ((fd != -1) != (reply.status == WIRE_OK))
 		errx(1, "descriptor and status differ");
 	if (fd != -1) {
+		if (pool_count == sizeof(pools) / sizeof(pools[0]))
+			errx(1, "too many grants");
 		base = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE,
 		    MAP_SHARED, fd, 0);
 		if (base == MAP_FAILED)

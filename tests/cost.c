@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * cost.c: measures a start and a fork beside what they are to be compared with,
+ * in one run and in turns; it knows nothing of how either is done.
+ *
+ * For nobody, with the helper that SECMALLOC_TEST_HELPER names.  Each round is
+ * a fresh process, so that a start is the first one of its process:
+ *
+ *   spawn   posix_spawn() of /bin/true until it has been waited for
+ *   init    secmalloc_init() with the defaults
+ *   fork    with 1 MiB in use: until fork() has returned in the parent ...
+ *   child   ... and until the child has read its copy
+ *   plain   fork() of the same process before the start, for comparison
+ */
+#include "config.h"
+
+#include <spawn.h>
+
+#include "faults.h"
+
+enum {
+	ROUNDS = 101,
+	IN_USE = 1024 * 1024,
+	OBJECT = 16 * 1024,
+	/* What a start may cost over twice a spawn, in microseconds. */
+	INIT_MORE_US = 1500,
+	/* What a fork may cost in starts. */
+	FORK_INITS = 5
+};
+
+struct times {
+	int64_t spawn, init, fork, child, plain;
+};
+
+static struct times *shared;    /* of the round */
+static int64_t *child_is_ready;
+
+static int64_t
+time_spawn(void)
+{
+	char name[] = "true";
+	char *argv[] = { name, NULL }, *envp[] = { NULL };
+	int64_t begun = now_us();
+	int status;
+	pid_t pid;
+
+	expect(posix_spawn(&pid, "/bin/true", NULL, NULL, argv, envp) == 0);
+	expect(waitpid(pid, &status, 0) == pid && status == 0);
+	return now_us() - begun;
+}
+
+static int64_t
+time_plain_fork(void)
+{
+	int64_t begun = now_us(), took;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(0);
+	took = now_us() - begun;
+	expect(pid != -1 && waitpid(pid, NULL, 0) == pid);
+	return took;
+}
+
+static int
+one_round(const void *arg)
+{
+	static unsigned char *objects[IN_USE / OBJECT];
+	struct secmalloc_config config;
+	int64_t begun;
+	int status;
+	pid_t pid;
+
+	(void)arg;
+	become_nobody(0);
+	test_config(&config, SECMALLOC_MODE_HELPER);
+	shared->spawn = time_spawn();
+	shared->plain = time_plain_fork();
+	begun = now_us();
+	expect(secmalloc_init(&config) == 0);
+	shared->init = now_us() - begun;
+	for (size_t i = 0; i < IN_USE / OBJECT; i++) {
+		expect((objects[i] = secmalloc(OBJECT)) != NULL);
+		memset(objects[i], (int)i, OBJECT);
+	}
+	begun = now_us();
+	if ((pid = fork()) == 0) {
+		for (size_t i = 0; i < IN_USE / OBJECT; i++)
+			expect(objects[i][OBJECT / 2] == (unsigned char)i);
+		*child_is_ready = now_us();
+		_exit(secmalloc_verify() == 0 ? 0 : 1);
+	}
+	shared->fork = now_us() - begun;
+	expect(pid != -1 && waitpid(pid, &status, 0) == pid && status == 0);
+	shared->child = *child_is_ready - begun;
+	return 0;
+}
+
+static int
+compare(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static int64_t
+median(const char *what, int64_t samples[ROUNDS])
+{
+	qsort(samples, ROUNDS, sizeof(*samples), compare);
+	diag("%-6s %6" PRId64 " us (quartiles %" PRId64 " and %" PRId64 ")",
+	    what, samples[ROUNDS / 2], samples[ROUNDS / 4],
+	    samples[ROUNDS * 3 / 4]);
+	return samples[ROUNDS / 2];
+}
+
+int
+main(void)
+{
+	static int64_t spawns[ROUNDS], inits[ROUNDS], forks[ROUNDS],
+	    children[ROUNDS], plains[ROUNDS];
+	int64_t spawn, init, parent, child;
+	unsigned failed = 0;
+
+	shared = mmap(NULL, sizeof(*shared) + sizeof(*child_is_ready),
+	    PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED)
+		bail_out("mmap: %s", strerror(errno));
+	child_is_ready = (int64_t *)(shared + 1);
+	for (int i = 0; i < ROUNDS; i++) {
+		failed += !run_worker(one_round, NULL, 20);
+		spawns[i] = shared->spawn;
+		inits[i] = shared->init;
+		forks[i] = shared->fork;
+		children[i] = shared->child;
+		plains[i] = shared->plain;
+	}
+	ok(failed == 0, "%d rounds of a start and a fork succeed", ROUNDS);
+	spawn = median("spawn", spawns);
+	init = median("init", inits);
+	(void)median("plain", plains);
+	parent = median("fork", forks);
+	child = median("child", children);
+	ok(init <= 2 * spawn + INIT_MORE_US,
+	    "a start costs at most two spawns of /bin/true and 1.5 ms");
+	ok(parent <= FORK_INITS * init,
+	    "with 1 MiB in use, fork() returns within five times a start");
+	ok(child <= FORK_INITS * init,
+	    "and the child has its copy within five times a start");
+	return done_testing();
+}

@@ -1,0 +1,26 @@
+#!/usr/bin/env bats
+# The program that uses the library sees nothing of how it is done.
+
+load helpers
+
+@test "the host sees nothing of a helper" {
+	requires root helper-a
+	SECMALLOC_TEST_HELPER=$HELPER_A "$STAGE/bin/host" helper 3>&-
+}
+
+@test "the host sees nothing where it locks by itself" {
+	requires root
+	"$STAGE/bin/host" inprocess 3>&-
+}
+
+@test "the library reads no environment, calls no malloc and leaves nothing to the end" {
+	requires command:nm
+	nm --undefined-only "$abs_top_builddir/libsecmalloc/.libs/libsecmalloc-core.a" |
+		awk 'NF == 2 { print $2 }' >"$BATS_TEST_TMPDIR/used"
+	# The control: what it does call is found there.
+	grep -qx madvise "$BATS_TEST_TMPDIR/used"
+	run grep -xE '(secure_)?getenv|setenv|putenv|environ|malloc|calloc|realloc|free|atexit|on_exit' \
+		"$BATS_TEST_TMPDIR/used"
+	echo "$output"
+	[ "$status" = 1 ]
+}

@@ -1,0 +1,35 @@
+#!/usr/bin/env bats
+# Whatever is in the way of locking: locked, or an errno that says why.
+
+load helpers
+
+setup() {
+	requires root
+	export SECMALLOC_TEST_HELPER_NONE=$HELPER_NONE
+	export SECMALLOC_TEST_NONSENSE=$STAGE/nonsense
+	printf '#!/bin/sh\necho nonsense >&0\n' >"$SECMALLOC_TEST_NONSENSE"
+	chmod 755 "$SECMALLOC_TEST_NONSENSE"
+}
+
+@test "an obstacle is an errno, with a helper owned by its user" {
+	requires helper-a
+	SECMALLOC_TEST_HELPER=$HELPER_A "$STAGE/bin/refuse" 3>&-
+}
+
+@test "an obstacle is an errno, with a setuid-root helper" {
+	requires helper-b
+	SECMALLOC_TEST_HELPER=$HELPER_B "$STAGE/bin/refuse" 3>&-
+}
+
+@test "an obstacle is an errno, with a helper with a capability" {
+	requires helper-c
+	SECMALLOC_TEST_HELPER=$HELPER_C "$STAGE/bin/refuse" 3>&-
+}
+
+@test "in a user namespace nothing locks, in any layout" {
+	requires userns helper-a helper-b helper-c
+	local helper
+	for helper in "$HELPER_A" "$HELPER_B" "$HELPER_C"; do
+		SECMALLOC_TEST_HELPER=$helper "$STAGE/bin/refuse" userns 3>&-
+	done
+}
