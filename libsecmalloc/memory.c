@@ -130,6 +130,13 @@ memory_close_off(void *at, size_t size)
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
 }
 
+void
+memory_vacate(void *at, size_t size)
+{
+	if (munmap(at, size) == -1)
+		fatal_bug("munmap");
+}
+
 int
 memory_claim(void *at, size_t size)
 {

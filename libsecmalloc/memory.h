@@ -31,6 +31,9 @@ int memory_map_shared(void *at, size_t size, int fd); /* pages of FD, shared */
 /* ... or, once more, by nothing that can be touched. */
 int memory_close_off(void *at, size_t size);
 
+/* Leaves SIZE bytes at AT, which are a whole mapping, to whoever maps next. */
+void memory_vacate(void *at, size_t size);
+
 /* Makes SIZE unmapped bytes at AT inaccessible; -1 if they are not unmapped. */
 int memory_claim(void *at, size_t size);
 

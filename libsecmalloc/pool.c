@@ -11,7 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "fatal.h"
 #include "memory.h"
 #include "pool.h"
 #include "secmalloc.h"
@@ -730,8 +729,11 @@ bury(struct pool *pool)
 {
 	if (!state.config.copy_on_fork)
 		pool->vacated = memory_claim(pool->base, pool->size) == -1;
-	else if (memory_close_off(pool->base, pool->size) == -1)
-		fatal_bug("a child's pool cannot be closed off");
+	else if (memory_close_off(pool->base, pool->size) == -1) {
+		/* At the limit of mappings; to have one less is possible. */
+		memory_vacate(pool->base, pool->size);
+		pool->vacated = true;
+	}
 	if (pool->twin != NULL)
 		memory_unreserve(pool->twin, pool->size);
 	pool->twin = NULL;

@@ -238,6 +238,22 @@ observe_pages_drained(const struct ask *question)
 	return observe_pages(question);
 }
 
+/*
+ * Whether LINE, "PID (NAME) STATE PARENT ...", is of a child that lives, and
+ * whether that is a helper.  The kernel keeps 15 characters of a name.
+ */
+static inline bool
+is_living_child(const char *line, bool *helper)
+{
+	const char *name = strchr(line, '('), *rest = strrchr(line, ')');
+
+	if (name == NULL || rest == NULL || strlen(rest) < 5)
+		return false;
+	*helper = strncmp(name, "(secmalloc-helpe)", 17) == 0;
+	return rest[2] != 'Z' && rest[2] != 'X' &&
+	    strtol(rest + 4, NULL, 10) == (long)getpid();
+}
+
 /* Calls VISIT for each living child, or each helper; their number. */
 static inline unsigned
 observe_children(bool all, void (*visit)(pid_t))
@@ -249,24 +265,21 @@ observe_children(bool all, void (*visit)(pid_t))
 	if (proc == NULL)
 		bail_out("/proc: %s", strerror(errno));
 	while ((entry = readdir(proc)) != NULL) {
-		int pid = atoi(entry->d_name), fd, parent;
-		char path[64], line[512], name[64], state;
+		long pid = strtol(entry->d_name, NULL, 10);
+		char path[64], line[512];
+		bool helper;
 		ssize_t got;
+		int fd;
 
 		if (pid <= 0)
 			continue;
-		(void)snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+		(void)snprintf(path, sizeof(path), "/proc/%ld/stat", pid);
 		if ((fd = open(path, O_RDONLY | O_CLOEXEC)) == -1)
 			continue;
 		got = read(fd, line, sizeof(line) - 1);
 		(void)close(fd);
 		line[got > 0 ? got : 0] = '\0';
-		if (sscanf(line, "%*d (%63[^)]) %c %d", name, &state,
-		    &parent) != 3 || parent != getpid() || state == 'Z' ||
-		    state == 'X')
-			continue;
-		/* The kernel keeps 15 characters of a name. */
-		if (!all && strcmp(name, "secmalloc-helpe") != 0)
+		if (!is_living_child(line, &helper) || !(all || helper))
 			continue;
 		n++;
 		if (visit != NULL)
@@ -400,11 +413,21 @@ count_descriptors(void)
 /*
  * Bytes that are mapped: unlike mappings, which the kernel merges and splits,
  * what is unmapped again leaves their number as it was.  The stacks and what
- * malloc keeps are left out.
+ * malloc keeps are left out.  0 under ThreadSanitizer, which maps memory for
+ * its own books as it goes.
  */
+#if defined(__has_feature)
+# if __has_feature(thread_sanitizer) && !defined(__SANITIZE_THREAD__)
+#  define __SANITIZE_THREAD__ 1
+# endif
+#endif
+
 static inline size_t
 count_mapped(void)
 {
+#ifdef __SANITIZE_THREAD__
+	return 0;
+#else
 	static char text[256 * 1024];
 	size_t used = 0, total = 0;
 	ssize_t got;
@@ -428,6 +451,7 @@ count_mapped(void)
 		line = end + 1;
 	}
 	return total;
+#endif
 }
 
 /*

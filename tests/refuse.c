@@ -151,11 +151,14 @@ no_process(void)
 static rlim_t
 address_space(void)
 {
-	unsigned long pages = 0;
 	FILE *statm = fopen("/proc/self/statm", "re");
+	unsigned long pages;
+	char line[128];
 
-	expect(statm != NULL && fscanf(statm, "%lu", &pages) == 1);
+	expect(statm != NULL && fgets(line, sizeof(line), statm) != NULL);
 	(void)fclose(statm);
+	pages = strtoul(line, NULL, 10);
+	expect(pages != 0);
 	return (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE);
 }
 
@@ -171,11 +174,14 @@ no_data(void)
 	limit(RLIMIT_DATA, 0);
 }
 
-/* Everything mapped from here on counts as locked by this process. */
+/*
+ * Everything mapped from here on counts as locked by this process.  The
+ * sanitizers' own mlockall() does nothing.
+ */
 static void
 lock_future(void)
 {
-	expect(mlockall(MCL_FUTURE) == 0);
+	expect(syscall(SYS_mlockall, MCL_FUTURE) == 0);
 }
 
 /* --- The moment between a grant and its lock --- */
@@ -696,6 +702,102 @@ privilege_dropped(const void *arg)
 	return 0;
 }
 
+/*
+ * The kernel's limit of mappings (vm.max_map_count), with room for none, one,
+ * two ... more, so that it is met at each step of whatever maps.
+ */
+enum { MAPPINGS_MAX = 70000, ROOM_MAX = 8 };
+
+static long
+mappings_allowed(void)
+{
+	FILE *file = fopen("/proc/sys/vm/max_map_count", "re");
+	char line[32] = "";
+
+	if (file == NULL)
+		return 0;
+	if (fgets(line, sizeof(line), file) == NULL)
+		line[0] = '\0';
+	(void)fclose(file);
+	return strtol(line, NULL, 10);
+}
+
+/* Two mappings a time, since their protection differs. */
+static void
+leave_mappings(int room)
+{
+	static void *filled[MAPPINGS_MAX];
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), n = 0;
+	void *at;
+
+	while ((at = mmap(NULL, 2 * page, PROT_NONE, MAP_PRIVATE |
+	    MAP_ANONYMOUS, -1, 0)) != MAP_FAILED) {
+		if (mprotect(at, page, PROT_READ) == -1) {
+			expect(munmap(at, 2 * page) == 0);
+			break;
+		}
+		filled[n++] = at;
+		expect(n < MAPPINGS_MAX);
+	}
+	for (int i = 0; i < room; i++)
+		expect(munmap(filled[--n], page) == 0);
+}
+
+static int
+mappings_reached(const void *arg)
+{
+	static const size_t sizes[] = { 300 * KIB, 500 * KIB, 700 * KIB };
+	enum { OBJECTS = 6 };
+	int mode = *(const int *)arg, status;
+
+	for (int room = 0; room <= ROOM_MAX; room++) {
+		struct secmalloc_config config = growing(mode);
+		unsigned char *objects[OBJECTS];
+		pid_t pid = fork();
+
+		expect(pid != -1);
+		if (pid != 0) {
+			expect(waitpid(pid, &status, 0) == pid && status == 0);
+			continue;
+		}
+		become_nobody(mode == HELPER ? 0 : 8 * MIB - 4096);
+		expect(secmalloc_init(&config) == 0);
+		keep();
+		for (int i = 0; i < OBJECTS; i++)
+			expect((objects[i] = secmalloc(sizes[0])) != NULL);
+		leave_mappings(room);
+		for (size_t i = 0; i < 6 * (size_t)OBJECTS; i++) {
+			unsigned char **object = &objects[i % OBJECTS];
+
+			secfree(*object);
+			errno = 0;
+			*object = secmalloc(sizes[i % 3]);
+			expect(*object != NULL ? pages_locked(*object,
+			    sizes[i % 3]) : errno == ENOMEM);
+			kept_locked();
+		}
+		/* A fork that may fail, and a child that may have nothing. */
+		if ((pid = fork()) == 0) {
+			if (secmalloc_is_secure(kept[0]))
+				kept_whole();
+			else
+				expect(losses == 1);
+			for (int i = 0; i < KEPT; i++)
+				secfree(kept[i]);
+			for (int i = 0; i < OBJECTS; i++)
+				secfree(objects[i]);
+			secmalloc_shutdown();
+			_exit(0);
+		}
+		expect(pid == -1 ? errno == ENOMEM :
+		    waitpid(pid, &status, 0) == pid && status == 0);
+		kept_locked();
+		secmalloc_shutdown();
+		_exit(0);
+	}
+	return 0;
+}
+
 /* --- */
 
 static bool
@@ -703,6 +805,22 @@ needs_namespace(const struct start *row)
 {
 	return row->as_nobody == user_namespace ||
 	    row->as_nobody == root_of_user_namespace;
+}
+
+/*
+ * ThreadSanitizer has a thread of its own, beside which nobody can leave for a
+ * user namespace, and maps memory as it goes, which is fatal where that counts
+ * as locked.
+ */
+static bool
+is_possible(const struct start *row)
+{
+#ifdef __SANITIZE_THREAD__
+	return !needs_namespace(row) && row->as_nobody != lock_future;
+#else
+	(void)row;
+	return true;
+#endif
 }
 
 int
@@ -713,7 +831,8 @@ main(int argc, char *argv[])
 	bool namespaces = argc > 1 && strcmp(argv[1], "userns") == 0;
 
 	for (size_t i = 0; i < sizeof(at_start) / sizeof(at_start[0]); i++)
-		if (needs_namespace(&at_start[i]) == namespaces)
+		if (needs_namespace(&at_start[i]) == namespaces &&
+		    is_possible(&at_start[i]))
 			ok(run_worker(starts, &at_start[i], 20), "%s",
 			    at_start[i].promise);
 	if (namespaces)
@@ -738,5 +857,13 @@ main(int argc, char *argv[])
 	    "a helper killed between a later grant and its lock: ENOLCK");
 	ok(run_worker(privilege_dropped, NULL, 20),
 	    "with its privilege dropped a process keeps its locks: EPERM");
+	/* Where it is far away nobody meets it. */
+	if (mappings_allowed() > 0 && mappings_allowed() < MAPPINGS_MAX) {
+		ok(run_worker(mappings_reached, &modes[2], 60),
+		    "at the limit of mappings: ENOMEM");
+		ok(run_worker(mappings_reached, &modes[1], 60),
+		    "by itself at the limit of mappings: ENOMEM");
+	} else
+		diag("vm.max_map_count is %ld: not met", mappings_allowed());
 	return done_testing();
 }
