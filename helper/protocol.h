@@ -26,7 +26,8 @@
  * GRANT    a = bytes, whole pages   id = the pool's; one descriptor: a memfd of
  *                                   that size, sealed SHRINK|GROW, to be mapped
  *                                   and populated; one may be outstanding
- * LOCK     id = the granted pool's  a = bytes locked in this conversation
+ * LOCK     id = the granted pool's  a = bytes locked in this conversation; any
+ *                                   other status withdraws the grant
  * RELEASE  id = a pool's, granted   a = bytes locked in this conversation
  *          or locked
  * STATUS   nothing                  a = bytes locked, b = pools locked,

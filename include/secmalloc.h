@@ -37,6 +37,7 @@
  *   ENOLCK   a lock was lost and could not be restored
  *   EPROTO   the helper and the library do not understand each other
  *   EINVAL   an argument or a field of the configuration is not valid
+ *   EALREADY the library has started with another configuration
  *   EMFILE, ENFILE   no descriptor was left to reach the helper with
  */
 #ifndef SECMALLOC_H
@@ -161,10 +162,11 @@ struct secmalloc_stats {
 /*
  * Starts: chooses who locks and locks the first pools.  CONFIG may be NULL for
  * the defaults and is not kept.  Not required: the first allocation starts
- * with the defaults.  Returns 0, or -1 with errno; then nothing is kept locked,
- * and a later call, or an allocation, tries anew (an allocation with the
- * configuration that failed).  Where the library has started already, NULL
- * changes nothing and returns 0, and a configuration fails with EALREADY.
+ * with the defaults, or with the configuration that was given last, also if
+ * that failed: after EINVAL an allocation fails with EINVAL.  Returns 0, or -1
+ * with errno; then nothing is kept locked, and a later call tries anew.  Where
+ * the library has started already, NULL changes nothing and returns 0, and a
+ * configuration fails with EALREADY.
  */
 SECMALLOC_API int secmalloc_init(const struct secmalloc_config *config);
 
@@ -230,7 +232,8 @@ SECMALLOC_API int secmalloc_stats(struct secmalloc_stats *stats);
 
 /*
  * Asks whoever locks (the helper, or the kernel's /proc/self/smaps) whether
- * every pool is locked now.  0, or -1 with ENOLCK; 0 before a start.
+ * every pool is locked now.  0, or -1 with ENOLCK, or with EMFILE, ENFILE or
+ * ENOMEM if that could not be found out; 0 before a start.
  */
 SECMALLOC_API int secmalloc_verify(void);
 

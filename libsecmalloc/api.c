@@ -25,6 +25,7 @@
 /* The configuration in force, or to be tried next.  Under the heap's lock. */
 static struct {
 	bool started;
+	bool invalid; /* what was asked for last was: nothing else will do */
 	struct secmalloc_config config;
 	char helper_path[PATH_MAX]; /* empty: the installed one */
 } state;
@@ -52,9 +53,11 @@ take_config(const struct secmalloc_config *config)
 	    strlen(path) >= sizeof state.helper_path)) ||
 	    !is_zero(config->reserved, sizeof config->reserved /
 	    sizeof *config->reserved)) {
+		state.invalid = true;
 		errno = EINVAL;
 		return -1;
 	}
+	state.invalid = false;
 	state.config = *config;
 	state.helper_path[0] = '\0';
 	if (path != NULL)
@@ -78,6 +81,10 @@ start(void)
 
 	if (state.started)
 		return 0;
+	if (state.invalid) {
+		errno = EINVAL;
+		return -1;
+	}
 	fatal_set_callback(config->on_misuse, config->callback_data);
 	if (fork_start() == -1 || pool_start(&pools) == -1)
 		return -1;

@@ -101,11 +101,15 @@ with_own_etc() {
 	looks_like "$HELPER_UID" 4755 cap_ipc_lock=p
 }
 
-@test "layout none: nothing is done and that is said" {
+@test "layout none: a helper has no privilege, and no longer has one" {
+	requires root helper-a
 	place_helper
 	run -0 install_privileged none secmalloc
-	[[ "$output" == "Nothing done: "* ]]
-	[ "$(stat -c %a "$HELPER")" = 755 ]
+	[[ "$output" == *": no privilege, as configured." ]]
+	run -0 install_privileged setuid "$HELPER_UID"
+	looks_like "$HELPER_UID" 4755 cap_ipc_lock=p
+	run -0 install_privileged none secmalloc
+	looks_like 0 755 ''
 }
 
 @test "under DESTDIR nothing is done, and what a package has to do is said" {
