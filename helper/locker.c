@@ -167,11 +167,12 @@ pool_find(uint32_t id)
 static void
 pool_drop(struct pool *pool)
 {
+	/* First, so that the last mapping ends the memory with the lock. */
+	close(pool->fd);
 	if (pool->base != MAP_FAILED) {
 		munmap(pool->base, pool->size);
 		bytes_locked -= pool->size;
 	}
-	close(pool->fd);
 	bytes_held -= pool->size;
 	if (pool->id == outstanding)
 		outstanding = 0;
@@ -208,13 +209,14 @@ locker_lock(void)
 	return WIRE_OK;
 }
 
+/* One that was reaped is still the client's to release. */
 bool
 locker_release(uint32_t id)
 {
 	struct pool *pool = pool_find(id);
 
 	if (pool == NULL)
-		return false;
+		return id != 0 && id <= last_id;
 	pool_drop(pool);
 	return true;
 }
@@ -238,13 +240,23 @@ locker_totals(void)
 /*
  * The seal is refused with EBUSY while the memfd is mapped shared and writable
  * anywhere.  Where nobody maps it so, it is sealed for good, which is why this
- * must not be asked before the conversation has ended.
+ * must not be asked of a pool that is not locked: its client has yet to map it.
+ * After the lock nobody can any more, by F_SEAL_FUTURE_WRITE.
  */
 static bool
 pool_is_mapped(const struct pool *pool)
 {
-	return pool->base != MAP_FAILED &&
-	    fcntl(pool->fd, F_ADD_SEALS, F_SEAL_WRITE) == -1 && errno == EBUSY;
+	return fcntl(pool->fd, F_ADD_SEALS, F_SEAL_WRITE) == -1 &&
+	    errno == EBUSY;
+}
+
+bool
+locker_reap(void)
+{
+	for (uint32_t i = pool_count; i-- > 0;)
+		if (pools[i].base != MAP_FAILED && !pool_is_mapped(&pools[i]))
+			pool_drop(&pools[i]);
+	return bytes_locked != 0;
 }
 
 void
@@ -253,12 +265,8 @@ locker_linger(void)
 	long pause = PAUSE_MIN;
 	struct timespec t;
 
-	for (;;) {
-		for (uint32_t i = pool_count; i-- > 0;)
-			if (!pool_is_mapped(&pools[i]))
-				pool_drop(&pools[i]);
-		if (pool_count == 0)
-			return;
+	locker_release(outstanding);
+	while (locker_reap()) {
 		t = (struct timespec){ .tv_nsec = pause * 1000000 };
 		clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
 		pause = pause > PAUSE_MAX / 2 ? PAUSE_MAX : pause * 2;

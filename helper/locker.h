@@ -32,8 +32,11 @@ enum wire_status locker_grant(uint64_t bytes, uint32_t *id, int *fd);
 /* Locks the outstanding pool.  On failure it is withdrawn. */
 enum wire_status locker_lock(void);
 
-/* Gives up a pool in whichever state.  False if there is none of that id. */
+/* Gives up a pool in whichever state.  False if there was none of that id. */
 bool locker_release(uint32_t id);
+
+/* Gives up what is locked and mapped by nobody.  Whether anything remains. */
+bool locker_reap(void);
 
 /* The id of the outstanding pool, or 0. */
 uint32_t locker_outstanding(void);

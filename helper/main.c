@@ -33,6 +33,9 @@
 /* Killing the helper frees no memory: its pools stay mapped elsewhere. */
 #define OOM_SCORE_ADJ "-900"
 
+/* Nanoseconds; the kernel's own default. */
+#define TIMER_SLACK 50000UL
+
 /* The kernel's default for fs.nr_open. */
 #define NR_OPEN 1048576
 
@@ -126,6 +129,8 @@ signals_reset(void)
 	setitimer(ITIMER_VIRTUAL, &off, NULL);
 	setitimer(ITIMER_PROF, &off, NULL);
 	prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
+	/* Of every wait for a time; what was inherited may be without end. */
+	prctl(PR_SET_TIMERSLACK, TIMER_SLACK, 0, 0, 0);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -182,7 +187,9 @@ surroundings_reset(void)
 	umask(077);
 	if (chdir("/") == -1)
 		err(EX_OSERR, "/");
-	setsid();
+	/* Refused to who leads a process group, as we may already. */
+	if (setsid() == -1 && getsid(0) != getpid())
+		errx(EX_OSERR, "cannot leave the caller's session");
 }
 
 int

@@ -37,6 +37,9 @@
  * can find out what they have in common; every other packet, the version that
  * HELLO agreed on.
  *
+ * Before a request, all replies have been read.  A helper ends a conversation
+ * that is silent for a minute before HELLO, or while nobody maps a pool.
+ *
  * A helper that can serve nobody (it has no privilege, a limit it inherited
  * leaves it no room) answers HELLO with the reason as its status and ends.
  */

@@ -5,10 +5,12 @@
  */
 #include "config.h"
 
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,6 +26,11 @@ struct reply {
 };
 
 /* Where in a conversation we are. */
+/* Milliseconds that a silence may last in which nobody maps a pool. */
+#ifndef PATIENCE_MS
+#define PATIENCE_MS 60000
+#endif
+
 enum {
 	GREETING = 1,  /* nothing was said yet */
 	READY = 2,     /* no grant is outstanding */
@@ -115,10 +122,39 @@ status(const struct wire_message *m, struct reply *r)
 }
 
 /*
+ * False if there is nobody to wait for: silence before HELLO, or while nobody
+ * maps a pool.  The end of a socket does not tell that to a helper whose peer
+ * is another one.
+ */
+static bool
+request_await(void)
+{
+	struct pollfd socket = { .fd = 0, .events = POLLIN };
+	int ready;
+
+	while ((ready = poll(&socket, 1, PATIENCE_MS)) <= 0) {
+		if (ready == -1 && errno != EINTR)
+			return false;
+		if (ready == 0 && (!greeted || !locker_reap()))
+			return false;
+	}
+	return true;
+}
+
+/* Who asks on and on and reads no reply would fill the kernel with them. */
+static bool
+replies_are_read(void)
+{
+	int unread;
+
+	return ioctl(0, SIOCOUTQ, &unread) == 0 && unread == 0;
+}
+
+/*
  * False at the end of the conversation, whether it was ended or broken.  There
  * is no room for a descriptor: the kernel drops one that comes nevertheless and
  * tells by MSG_CTRUNC.  The socket's flags are also the caller's, who may make
- * it non-blocking at any time.
+ * it non-blocking, or blocking, at any time.
  */
 static bool
 request_receive(struct wire_message *m)
@@ -126,13 +162,14 @@ request_receive(struct wire_message *m)
 	unsigned char packet[WIRE_REQUEST_LEN];
 	struct iovec iov = { packet, sizeof(packet) };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-	struct pollfd socket = { .fd = 0, .events = POLLIN };
 	ssize_t n;
 
-	while ((n = recvmsg(0, &msg, MSG_CMSG_CLOEXEC)) == -1 &&
-	    (errno == EAGAIN || errno == EINTR))
-		poll(&socket, 1, -1);
-	return n == WIRE_REQUEST_LEN &&
+	do {
+		if (!request_await())
+			return false;
+		n = recvmsg(0, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	} while (n == -1 && (errno == EAGAIN || errno == EINTR));
+	return n == WIRE_REQUEST_LEN && replies_are_read() &&
 	    (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 &&
 	    wire_unpack(packet, WIRE_REQUEST_LEN, m) == 0 &&
 	    m->version == WIRE_VERSION;

@@ -93,48 +93,61 @@ start(void)
 	return 0;
 }
 
+/*
+ * Tells the host of a loss, once; without the lock, since it may call us.  Of
+ * a loss that is known before an operation, it must know before, too: it may
+ * shut the library down.
+ */
+static void
+tell_news(void)
+{
+	void (*tell)(void *) = state.config.on_lock_lost;
+	void *data = state.config.callback_data;
+	int error = errno;
+
+	if (!pool_lost_news() || tell == NULL)
+		return;
+	heap_unlock();
+	tell(data);
+	heap_lock();
+	errno = error;
+}
+
 static void
 enter(void)
 {
 	fork_enter();
 	heap_lock();
+	tell_news();
 }
 
-/* The host is told of a loss without the lock, since it may call us. */
 static void
 leave(void)
 {
-	void (*tell)(void *) = state.config.on_lock_lost;
-	void *data = state.config.callback_data;
-	bool news = pool_lost_news();
-
+	tell_news();
 	heap_unlock();
-	if (news && tell != NULL) {
-		int error = errno;
-
-		tell(data);
-		errno = error;
-	}
 }
 
-/* Stops the process unless FAULT is none. */
+/*
+ * Stops the process unless FAULT is none.  Without the lock: the host may fork
+ * when it is stopped, to report that.
+ */
 static void
 check(const char *function, enum heap_fault fault, const char *freed)
 {
-	switch (fault) {
-	case HEAP_FINE:
-	case HEAP_DENIED:
+	if (fault == HEAP_FINE || fault == HEAP_DENIED)
 		return;
+	heap_unlock();
+	switch (fault) {
 	case HEAP_FREED:
 		fatal_misuse(function, freed);
 	case HEAP_INTERIOR:
 		fatal_misuse(function, "pointer into the middle of an object");
 	case HEAP_OVERFLOW:
 		fatal_misuse(function, "overflow past the end of an object");
-	case HEAP_FOREIGN:
-		break;
+	default:
+		fatal_misuse(function, "not a pointer of this library");
 	}
-	fatal_misuse(function, "not a pointer of this library");
 }
 
 static void *

@@ -13,8 +13,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../helper/protocol.h"
@@ -40,7 +40,7 @@ int __clone(int (*)(void *), void *, int, void *, ...);
 
 enum {
 	/* Locking takes 0.7 ms per MiB; a helper silent for so long is lost. */
-	REPLY_SECONDS = 20,
+	REPLY_MS = 20 * 1000,
 	/* Two stacks for a few calls each, with every signal blocked. */
 	SPAWN_STACK = 32 * 1024
 };
@@ -171,10 +171,39 @@ send_request(int socket, const struct wire_message *request)
 	ssize_t sent;
 
 	wire_pack(packet, sizeof packet, request);
+	/* There is room: the one before has been answered. */
 	do
-		sent = send(socket, packet, sizeof packet, MSG_NOSIGNAL);
+		sent = send(socket, packet, sizeof packet,
+		    MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (sent == -1 && errno == EINTR);
 	return sent == (ssize_t)sizeof packet ? 0 : -1;
+}
+
+static int64_t
+now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* Whether there is anything to receive in time, however often interrupted. */
+static bool
+await_reply(int socket)
+{
+	struct pollfd peer = { .fd = socket, .events = POLLIN };
+	int64_t end = now_ms() + REPLY_MS, left;
+
+	while ((left = end - now_ms()) > 0) {
+		int ready = poll(&peer, 1, (int)left);
+
+		if (ready > 0)
+			return true;
+		if (ready == -1 && errno != EINTR)
+			return false;
+	}
+	return false;
 }
 
 /* The descriptors that came with MSG: keeps one in *FD, closes all others. */
@@ -220,8 +249,10 @@ receive_reply(int socket, struct wire_message *reply, int *fd)
 	ssize_t got;
 	int fds;
 
+	if (!await_reply(socket))
+		return -1;
 	do
-		got = recvmsg(socket, &msg, MSG_CMSG_CLOEXEC);
+		got = recvmsg(socket, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	while (got == -1 && errno == EINTR);
 	if (got == -1)
 		return -1;
@@ -325,7 +356,6 @@ above_standard(int fd)
 static int
 open_pair(struct client *client, int *theirs)
 {
-	struct timeval patience = { .tv_sec = REPLY_SECONDS };
 	struct stat st;
 	int pair[2];
 
@@ -336,11 +366,7 @@ open_pair(struct client *client, int *theirs)
 		(void)close(pair[1]); /* which leaves errno alone */
 		return -1;
 	}
-	if (fstat(pair[0], &st) == -1 ||
-	    setsockopt(pair[0], SOL_SOCKET, SO_RCVTIMEO, &patience,
-	    sizeof patience) == -1 ||
-	    setsockopt(pair[0], SOL_SOCKET, SO_SNDTIMEO, &patience,
-	    sizeof patience) == -1) {
+	if (fstat(pair[0], &st) == -1) {
 		(void)close(pair[0]);
 		(void)close(pair[1]);
 		errno = ENOMEM;

@@ -247,10 +247,46 @@ thread_slots(struct page *span)
 		}
 }
 
+static void
+delete_span(struct page *span)
+{
+	unlist_span(span);
+	pool_give(span);
+}
+
+/* Gives back the spans that were kept empty; whether there was one. */
+static bool
+delete_empty_spans(void)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < CLASSES; i++) {
+		struct page *span = state.classes[i].partial;
+
+		/* Only one that is alone in its list is kept so. */
+		if (span == NULL || span->used != 0)
+			continue;
+		delete_span(span);
+		any = true;
+	}
+	return any;
+}
+
+/* Rather than have more locked, does without what is kept for speed. */
+static struct page *
+take_pages(size_t npages, size_t align)
+{
+	struct page *head = pool_take(npages, align, false);
+
+	if (head == NULL && delete_empty_spans())
+		head = pool_take(npages, align, false);
+	return head != NULL ? head : pool_take(npages, align, true);
+}
+
 static struct page *
 new_span(unsigned class)
 {
-	struct page *span = pool_take(state.classes[class].npages, 1);
+	struct page *span = take_pages(state.classes[class].npages, 1);
 
 	if (span == NULL)
 		return NULL;
@@ -263,20 +299,6 @@ new_span(unsigned class)
 	list_span(span);
 	return span;
 }
-
-static void
-delete_span(struct page *span)
-{
-	unlist_span(span);
-	pool_give(span);
-}
-
-/* One slot's place. */
-struct slot {
-	struct page *span;
-	uint32_t index;
-	unsigned char *bytes;
-};
 
 static unsigned char *
 slot_bytes(const struct page *span, uint32_t index)
@@ -316,15 +338,17 @@ take_slot(unsigned class, size_t size)
 static void
 give_slot(struct page *span, uint32_t index)
 {
+	struct page *first = state.classes[span->class].partial;
+	bool alone = first == NULL || (first == span && span->next == NULL);
+
 	set_slot(span, index, span->first_free);
 	span->first_free = (uint16_t)(index + 1);
 	span->used--;
 	/*
-	 * An empty span goes back, unless it is the last of its class and its
-	 * pool stays in any case.
+	 * An empty span goes back, unless there is no other of its class with
+	 * a free slot and its pool stays in any case.
 	 */
-	if (span->used == 0 && !(span->pool->initial &&
-	    (!span->listed || (span->prev == NULL && span->next == NULL))))
+	if (span->used == 0 && !(alone && span->pool->initial))
 		delete_span(span);
 	else if (!span->listed)
 		list_span(span);
@@ -344,7 +368,7 @@ static void *
 take_run(size_t size, size_t align)
 {
 	size_t page_size = memory_page_size();
-	struct page *head = pool_take(pages_for(size + CANARY_SIZE),
+	struct page *head = take_pages(pages_for(size + CANARY_SIZE),
 	    align > page_size ? align / page_size : 1);
 
 	if (head == NULL)

@@ -335,35 +335,31 @@ free_bookkeeping(struct pool *pool)
 	memory_unreserve(pool, bookkeeping_size(pool->npages));
 }
 
-/* Has the source lock pages for POOL. */
-static int
-furnish(struct pool *pool)
+/* SIZE locked bytes of the source, between guard pages; NULL with errno. */
+static void *
+new_memory(size_t size, uint32_t *ticket)
 {
-	const struct source_ops *ops = state.source.ops;
+	void *base = memory_reserve(size);
 	int error;
 
-	if ((pool->base = memory_reserve(pool->size)) == NULL)
-		return -1;
-	if (ops->provide(&state.source, pool->base, pool->size,
-	    &pool->ticket) == 0) {
-		if (state.config.copy_on_fork ||
-		    memory_keep_from_children(pool->base, pool->size) == 0)
-			return 0;
-		error = errno;
-		ops->withdraw(&state.source, pool->ticket);
-	} else
-		error = errno;
-	memory_unreserve(pool->base, pool->size);
+	if (base == NULL)
+		return NULL;
+	if (state.source.ops->provide(&state.source, base, size, ticket) == 0)
+		return base;
+	error = errno;
+	memory_unreserve(base, size);
 	if (error == ENOLCK)
 		note_lost();
 	errno = error;
-	return -1;
+	return NULL;
 }
 
 static struct pool *
 new_pool(size_t size)
 {
 	struct pool *pool;
+	uint32_t ticket;
+	void *base;
 	int error;
 
 	if (state.count == POOLS_MAX || (state.config.max_locked != 0 &&
@@ -373,14 +369,20 @@ new_pool(size_t size)
 	}
 	if (state.source.ops == NULL && open_source(&state.source) == -1)
 		return NULL;
-	if ((pool = new_bookkeeping(size)) == NULL)
+	/* First, since books take memory too, and a refusal should not. */
+	if ((base = new_memory(size, &ticket)) == NULL)
 		return NULL;
-	if (furnish(pool) == 0) {
+	if ((state.config.copy_on_fork ||
+	    memory_keep_from_children(base, size) == 0) &&
+	    (pool = new_bookkeeping(size)) != NULL) {
+		pool->base = base;
+		pool->ticket = ticket;
 		link_pool(pool);
 		return pool;
 	}
 	error = errno;
-	free_bookkeeping(pool);
+	memory_unreserve(base, size);
+	state.source.ops->withdraw(&state.source, ticket);
 	errno = error;
 	return NULL;
 }
@@ -415,7 +417,7 @@ half(size_t size)
  * within bounds, and smaller where a limit leaves no more.
  */
 static struct pool *
-grow(size_t needed)
+grown_pool(size_t needed)
 {
 	size_t wanted = state.locked;
 	struct pool *pool;
@@ -440,7 +442,7 @@ grow(size_t needed)
 }
 
 struct page *
-pool_take(size_t npages, size_t align)
+pool_take(size_t npages, size_t align, bool grow)
 {
 	size_t page_size = memory_page_size(), needed = npages + align - 1;
 	struct pool *pool;
@@ -464,7 +466,8 @@ pool_take(size_t npages, size_t align)
 		if (page != NULL)
 			return page;
 	}
-	if ((pool = grow(needed * page_size)) == NULL)
+	errno = ENOMEM;
+	if (!grow || (pool = grown_pool(needed * page_size)) == NULL)
 		return NULL;
 	return take_from(pool, (uint32_t)npages, align);
 }
@@ -547,7 +550,7 @@ pool_start(const struct pool_config *config)
 	if (config->pool_size == 0)
 		state.config.pool_size = default_size();
 	for (size_t i = 0; i < n; i++) {
-		struct pool *pool = whatever ? grow(memory_page_size()) :
+		struct pool *pool = whatever ? grown_pool(memory_page_size()) :
 		    new_pool(state.config.pool_size);
 
 		if (pool == NULL) {
@@ -630,11 +633,24 @@ static void
 drop_twins(void)
 {
 	for (struct pool *pool = state.chain; pool != NULL; pool = pool->chain) {
-		if (pool->twin != NULL)
-			memory_unreserve(pool->twin, pool->size);
-		pool->twin = NULL;
+		unsigned char *twin = pool->twin;
+
+		if (twin == NULL)
+			continue;
+		/* Forgotten first: see pool_rebuild(). */
+		PUBLISH(pool->twin, NULL);
+		memory_unreserve(twin, pool->size);
 	}
 	close_source(&state.twin);
+}
+
+/* For those that no child shares. */
+static void
+wipe_twins(void)
+{
+	for (struct pool *pool = state.chain; pool != NULL; pool = pool->chain)
+		if (pool->twin != NULL)
+			memory_wipe(pool->twin, pool->size);
 }
 
 static int
@@ -662,6 +678,7 @@ make_twins(void (*copy)(const struct pool *, unsigned char *))
 		return false;
 	for (struct pool *pool = state.chain; pool != NULL; pool = pool->chain)
 		if (wants_twin(pool) && make_twin(pool, copy) == -1) {
+			wipe_twins();
 			drop_twins();
 			return false;
 		}
@@ -810,8 +827,11 @@ pool_rebuild(void)
 	state.count = 0;
 	state.locked = 0;
 	state.spare = NULL;
-	state.twin.ops = NULL;
+	close_source(&state.twin);
 	for (struct pool *pool = state.chain; pool != NULL; pool = pool->chain) {
+		/* Of a sibling, whose fork another thread was in. */
+		if (pool->twin != NULL)
+			memory_unreserve(pool->twin, pool->size);
 		pool->twin = NULL;
 		table_insert(pool);
 		rebuild_runs(pool);

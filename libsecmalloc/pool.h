@@ -113,10 +113,10 @@ void *page_address(const struct page *);
 struct page *page_head(struct pool *, const void *at);
 
 /*
- * A run of NPAGES zeroed pages, at a multiple of ALIGN pages, TAKEN; NULL with
- * errno.
+ * A run of NPAGES zeroed pages, at a multiple of ALIGN pages, TAKEN; from a new
+ * pool only if GROW.  NULL with errno.
  */
-struct page *pool_take(size_t npages, size_t align);
+struct page *pool_take(size_t npages, size_t align, bool grow);
 
 /* Gives a run back, wiped; the pool may go with it. */
 void pool_give(struct page *head);

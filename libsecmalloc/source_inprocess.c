@@ -30,8 +30,10 @@ inprocess_open(struct source *source, const char *helper_path)
 	if (memory_map_private(at, size) == -1 || memory_lock(at, size) == -1)
 		error = errno;
 	memory_unreserve(at, size);
+	if (error == 0)
+		return 0;
 	errno = error;
-	return error == 0 ? 0 : -1;
+	return -1;
 }
 
 static int

@@ -59,8 +59,6 @@ WRAP(mmap64, "mmap", void *, (void *at, size_t size, int protection, int flags,
     int fd, off64_t offset), (at, size, protection, flags, fd, offset))
 WRAP(socketpair, "socketpair", int, (int domain, int type, int protocol,
     int *pair), (domain, type, protocol, pair))
-WRAP(setsockopt, "setsockopt", int, (int fd, int level, int name,
-    const void *value, socklen_t size), (fd, level, name, value, size))
 WRAP(fstat, "fstat", int, (int fd, struct stat *st), (fd, st))
 WRAP(send, "send", ssize_t, (int fd, const void *bytes, size_t n, int flags),
     (fd, bytes, n, flags))
@@ -465,7 +463,6 @@ static const struct kind kinds[] = {
 	{ "lr", "populate", { ENOMEM, EFAULT, EINVAL, EHWPOISON } },
 	{ "ir", "mlock", { ENOMEM, EAGAIN, EPERM } },
 	{ "lr", "socketpair", { EMFILE, ENFILE, ENOMEM } },
-	{ "lr", "setsockopt", { ENOMEM } },
 	{ "lr", "clone", { EAGAIN, ENOMEM, EPERM } },
 	{ "lr", "dup2", { EMFILE, EBUSY } },
 	{ "lr", "execve", { ENOENT, EACCES, ENOMEM, EAGAIN } },
