@@ -11,6 +11,8 @@
  */
 #include "config.h"
 
+#include <sys/resource.h>
+
 #include <stdint.h>
 
 #include "harness.h"
@@ -682,6 +684,77 @@ own_limit(void)
 	start();
 }
 
+/* The first pool is all there is: 256 KiB, or as many pages as that takes. */
+static void
+kept_spans(void)
+{
+	enum { OBJECTS = 16 };
+	static unsigned char *objects[OBJECTS];
+	struct secmalloc_config config;
+	size_t unit, n = 0;
+	void *p, *q;
+
+	start();
+	test_config(&config, mode);
+	config.max_locked = stats().locked_bytes;
+	secmalloc_shutdown();
+	unit = config.max_locked / (256 * KIB);
+
+	if (secmalloc_init(&config) == -1)
+		bail_out("secmalloc_init: %s", strerror(errno));
+	while (n < OBJECTS && (objects[n] = secmalloc(16000)) != NULL)
+		n++;
+	while (n > 0)
+		secfree(objects[--n]);
+	p = secmalloc(100000 * unit);
+	ok(p != NULL, "spans kept for speed make room for what is asked");
+	q = secmalloc(100);
+	ok(q != NULL, "also for what is small");
+	secfree(p);
+	secfree(q);
+	secmalloc_shutdown();
+
+	if (secmalloc_init(&config) == -1)
+		bail_out("secmalloc_init: %s", strerror(errno));
+	for (size_t size = 1; size <= 16000; size += 37)
+		secfree(get(size));
+	p = secmalloc(150000 * unit);
+	ok(p != NULL, "also where each size was used once");
+	secfree(p);
+	secmalloc_shutdown();
+}
+
+/* KiB, the most there ever was. */
+static long
+resident(void)
+{
+	struct rusage usage;
+
+	if (getrusage(RUSAGE_SELF, &usage) == -1)
+		bail_out("getrusage: %s", strerror(errno));
+	return usage.ru_maxrss;
+}
+
+/* Before anything else: what was once resident hides what is so later. */
+static void
+beyond_ceiling(void)
+{
+#if SIZE_MAX > UINT32_MAX
+	long before, grown;
+	void *p;
+
+	start();
+	before = resident();
+	errno = 0;
+	p = secmalloc(number((size_t)1 << 36));
+	ok(p == NULL && errno == EDQUOT,
+	    "a size beyond the ceiling is refused");
+	grown = resident() - before;
+	ok(grown < 4 * 1024, "without touching memory (%ld KiB)", grown);
+	secmalloc_shutdown();
+#endif
+}
+
 static void
 policy(void)
 {
@@ -807,6 +880,9 @@ main(int argc, char **argv)
 	else if (strcmp(allowed, "limited") == 0)
 		limited();
 	else {
+		if (mode == SECMALLOC_MODE_HELPER)
+			beyond_ceiling();
+		kept_spans();
 		starts();
 		start();
 		fresh();

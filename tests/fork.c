@@ -871,6 +871,46 @@ no_copies(const void *arg)
 	return 0;
 }
 
+/* And a helper can be had again. */
+static void
+shut_down_at_loss(void *data)
+{
+	count_loss(data);
+	chmod_helper(04755);
+	secmalloc_shutdown();
+}
+
+/* The callback must not take away what the call after it returns. */
+static int
+told_before(const void *arg)
+{
+	struct secmalloc_config config = configuration();
+	unsigned char *p;
+	pid_t pid;
+
+	config.on_lock_lost = shut_down_at_loss;
+	start_with(&config);
+	make_objects(80);
+	chmod_helper(0);
+	if ((pid = make_child(*(way *const *)arg)) == 0) {
+		/* Too late for copies; by _Fork, they are made at this call. */
+		if (*(way *const *)arg == way_fork)
+			chmod_helper(04755);
+		expect((p = secmalloc(32)) != NULL);
+		expect(losses == 1 && secmalloc_is_secure(p) == 1);
+		expect(!faults(p) && pages_locked(p, 32));
+		memset(p, 0xa5, 32);
+		expect(p[31] == 0xa5);
+		secfree(p);
+		_exit(0);
+	}
+	expect(child_succeeds(pid));
+	chmod_helper(04755);
+	expect(losses == 0 && objects_are(80));
+	free_objects();
+	return 0;
+}
+
 static int
 no_privilege_left(const void *arg)
 {
@@ -974,6 +1014,9 @@ static const struct {
 	{ "h", no_copies, way_fork,
 	    "where no copy can be made, the child has none and the parent all" },
 	{ "h", no_copies, way_bare_fork, "so it is with a child by _Fork" },
+	{ "h", told_before, way_fork,
+	    "a loss is told before the operation that it matters to" },
+	{ "h", told_before, way_bare_fork, "so is one that a _Fork makes" },
 	{ "i", no_privilege_left, way_fork,
 	    "without the privilege to lock, a child has no copy" },
 	{ "i", no_privilege_left, way_clone, "so it is with a child by clone" },

@@ -150,6 +150,13 @@ rows() {
 	[ "$bad" = 0 ]
 }
 
+@test "a host may fork when it is stopped for a misuse" {
+	misuse fork-when-stopped
+	cat "$ERR"
+	[ "$STATUS" = 7 ]
+	[ "$(cat "$ERR")" = "libsecmalloc: secfree(): double free" ]
+}
+
 @test "memory locked by the process itself is checked alike" {
 	requires root
 	AS=()
@@ -163,6 +170,6 @@ rows() {
 }
 
 @test "the table has a row for every misuse that the program knows" {
-	diff <("$STAGE/bin/misuse" --list | grep -vxe nothing -e every-size | sort) \
+	diff <("$STAGE/bin/misuse" --list | grep -vxe nothing -e every-size -e fork-when-stopped | sort) \
 		<(awk 'NF { print $1 }' <<<"$TABLE" | sort)
 }

@@ -466,6 +466,31 @@ freed_usable_size_pages(void)
 	(void)secmalloc_usable_size(get_freed(PAGES));
 }
 
+static void
+fork_and_leave(int sig)
+{
+	pid_t child = fork();
+
+	(void)sig;
+	if (child == 0)
+		_exit(0);
+	if (child == -1 || waitpid(child, NULL, 0) != child)
+		_exit(2);
+	_exit(7);
+}
+
+/* As one that reports crashes does.  SIGALRM says that it hangs. */
+static void
+fork_when_stopped(void)
+{
+	struct sigaction action = { .sa_handler = fork_and_leave };
+
+	if (sigaction(SIGABRT, &action, NULL) == -1)
+		err(2, "sigaction");
+	(void)alarm(5);
+	double_free_small();
+}
+
 static void unnoticed_at_every_size(void);
 
 static const struct {
@@ -521,6 +546,8 @@ static const struct {
 	{"freed-reallocarray", freed_reallocarray, false},
 	{"freed-usable-size", freed_usable_size, false},
 	{"freed-usable-size-pages", freed_usable_size_pages, false},
+	/* Ends by itself, with status 7. */
+	{"fork-when-stopped", fork_when_stopped, false},
 	/* Not one misuse but all of one kind, in children; see there. */
 	{"every-size", unnoticed_at_every_size, true}
 };
