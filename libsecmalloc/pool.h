@@ -20,7 +20,7 @@
  *      INNER     -       head            any further page of the latter three
  *
  * kind and npages of the heads, requested, class and slots[] are the truth;
- * all else can be made anew from them (pool_rebuild(), heap_rebuild()).  They
+ * all else can be made anew from them (pool_rebuild(), heap_fork_late()).  They
  * are written in an order that leaves them true after each single store, for
  * the sake of a child whose memory is a picture taken at any moment.
  */
