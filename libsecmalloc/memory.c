@@ -79,12 +79,12 @@ memory_reserve(size_t size)
 	}
 	at = mmap(NULL, size + 2 * page, PROT_NONE,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (at == MAP_FAILED)
+	if (at == MAP_FAILED) {
+		/* EINVAL, of some emulators, for a size beyond them */
+		if (errno != EAGAIN)
+			errno = ENOMEM;
 		return NULL;
-#ifdef __SANITIZE_ADDRESS__
-	/* AddressSanitizer may remember a stack that was here before. */
-	ASAN_UNPOISON_MEMORY_REGION(at, size + 2 * page);
-#endif
+	}
 	/*
 	 * Under mlockall(MCL_FUTURE) the reservation itself counts as locked;
 	 * what is mapped over it will count again.
@@ -106,8 +106,14 @@ memory_unreserve(void *at, size_t size)
 static int
 map_at(void *at, size_t size, int protection, int flags, int fd)
 {
-	return mmap(at, size, protection, flags | MAP_FIXED, fd, 0) ==
-	    MAP_FAILED ? -1 : 0;
+	if (mmap(at, size, protection, flags | MAP_FIXED, fd, 0) == MAP_FAILED)
+		return -1;
+#ifdef __SANITIZE_ADDRESS__
+	/* AddressSanitizer may remember a stack that was here before. */
+	if (protection != PROT_NONE)
+		ASAN_UNPOISON_MEMORY_REGION(at, size);
+#endif
+	return 0;
 }
 
 int
