@@ -261,13 +261,16 @@ delete_empty_spans(void)
 	bool any = false;
 
 	for (unsigned i = 0; i < CLASSES; i++) {
-		struct page *span = state.classes[i].partial;
+		struct page *span = state.classes[i].partial, *next;
 
-		/* Only one that is alone in its list is kept so. */
-		if (span == NULL || span->used != 0)
-			continue;
-		delete_span(span);
-		any = true;
+		/* It was alone in its list when it was kept; others follow. */
+		for (; span != NULL; span = next) {
+			next = span->next;
+			if (span->used != 0)
+				continue;
+			delete_span(span);
+			any = true;
+		}
 	}
 	return any;
 }
