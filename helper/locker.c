@@ -1,38 +1,20 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * locker.c: makes memfds, locks them, keeps them locked while anybody maps them;
+ * locker.c: makes memfds, locks them, keeps them locked while they are mapped;
  * must not know who asks, nor ever write to or read from a pool.
  */
 #include "config.h"
-
-#include <sys/mman.h>
-#include <sys/stat.h>
-
-#include <errno.h>
-#include <fcntl.h>
-#include <time.h>
-#include <unistd.h>
-
-#include "locker.h"
-
-/* Of Linux 6.3 and 5.1; older headers lack them. */
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
-#ifndef F_SEAL_FUTURE_WRITE
-#define F_SEAL_FUTURE_WRITE 0x0010
-#endif
+#include "helper.h"
 
 #define MFD_NAME "secmalloc"
 #define MFD_FLAGS (MFD_CLOEXEC | MFD_ALLOW_SEALING)
 
-/* What is tried at the start: the library's first pool, or 16 pages. */
-#define TRIAL_BYTES ((uint64_t)256 << 10)
-#define TRIAL_PAGES 16
+/* What is tried at the start: the library's first pool. */
+#define TRIAL_BYTES ((size_t)256 << 10)
 
-/* Milliseconds between two looks at who still maps a pool. */
-#define PAUSE_MIN 1
-#define PAUSE_MAX 250
+/* Nanoseconds between two looks at who still maps a pool; doubled up to MAX. */
+#define PAUSE_MIN 1000000
+#define PAUSE_MAX 250000000
 
 struct pool {
 	void *base; /* MAP_FAILED until it is locked */
@@ -44,12 +26,10 @@ struct pool {
 /* The first pool_count are in use, in no order. */
 static struct pool pools[WIRE_POOLS_MAX];
 static uint32_t pool_count;
-static uint32_t outstanding;
 static uint32_t last_id;
-static uint64_t bytes_held;   /* granted and locked */
-static uint64_t bytes_locked;
+struct locker locker;
 
-static uint64_t
+uint64_t
 page_size(void)
 {
 	return (uint64_t)sysconf(_SC_PAGESIZE);
@@ -66,12 +46,11 @@ memfd_make(size_t size)
 
 	if (fd == -1 && errno == EINVAL)
 		fd = memfd_create(MFD_NAME, MFD_FLAGS);
-	if (fd == -1)
-		return -1;
-	if (fchmod(fd, 0) == -1 || ftruncate(fd, (off_t)size) == -1 ||
-	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == -1) {
+	if (fd != -1 && (fchmod(fd, 0) == -1 ||
+	    ftruncate(fd, (off_t)size) == -1 ||
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == -1)) {
 		close(fd); /* which leaves errno alone */
-		return -1;
+		fd = -1;
 	}
 	return fd;
 }
@@ -86,71 +65,64 @@ memfd_lock(int fd, size_t length)
 {
 	void *base = mmap(NULL, length, PROT_READ, MAP_PRIVATE, fd, 0);
 
-	if (base == MAP_FAILED)
-		return MAP_FAILED;
-	if (mlock(base, length) == -1 ||
-	    mprotect(base, length, PROT_NONE) == -1) {
+	if (base != MAP_FAILED && (mlock(base, length) == -1 ||
+	    mprotect(base, length, PROT_NONE) == -1)) {
 		munmap(base, length); /* which leaves errno alone */
-		return MAP_FAILED;
+		base = MAP_FAILED;
 	}
 	return base;
 }
 
-/* EAGAIN is mlock's for pages that could not be had. */
-static enum wire_status
-status_of_errno(void)
+/* Of a whole pool, since the caller's limits may be in force. */
+enum wire_status
+locker_open(uint64_t limit)
 {
-	return errno == EPERM ? WIRE_EPERM : WIRE_ENOMEM;
+	size_t bytes = TRIAL_BYTES - TRIAL_BYTES % page_size() + page_size();
+	int fd = memfd_make(bytes);
+	void *base = fd == -1 ? MAP_FAILED : memfd_lock(fd, bytes);
+	enum wire_status status = WIRE_OK;
+
+	if (base == MAP_FAILED)
+		status = refuse_errno("this helper cannot lock memory");
+	else
+		munmap(base, bytes);
+	if (fd != -1)
+		close(fd);
+	locker.limit = MIN(limit, SIZE_MAX / 2) / page_size() * page_size();
+	return status;
 }
 
-/*
- * One page is locked, for the sake of time; room is asked for a whole pool,
- * since the caller's limits may be in force.
- */
-enum wire_status
-locker_trial(void)
+/* NULL, or what stands against another pool of BYTES. */
+static const char *
+pool_charge(uint64_t bytes)
 {
-	uint64_t bytes = TRIAL_PAGES * page_size();
-	enum wire_status status = WIRE_OK;
-	void *base, *locked;
-	int fd;
-
-	if (bytes < TRIAL_BYTES)
-		bytes = TRIAL_BYTES;
-	if ((fd = memfd_make((size_t)bytes)) == -1)
-		return status_of_errno();
-	base = mmap(NULL, (size_t)bytes, PROT_NONE, MAP_PRIVATE, fd, 0);
-	locked = memfd_lock(fd, (size_t)page_size());
-	if (base == MAP_FAILED || locked == MAP_FAILED)
-		status = status_of_errno();
-	if (base != MAP_FAILED)
-		munmap(base, (size_t)bytes);
-	if (locked != MAP_FAILED)
-		munmap(locked, (size_t)page_size());
-	close(fd);
-	return status;
+	if (bytes > locker.limit - locker.held)
+		return "the user's limit";
+	if (pool_count == WIRE_POOLS_MAX || last_id == UINT32_MAX)
+		return "the number of pools";
+	return ledger_take(bytes / page_size());
 }
 
 enum wire_status
 locker_grant(uint64_t bytes, uint32_t *id, int *fd)
 {
-	struct pool *pool = &pools[pool_count];
+	enum wire_status status;
+	const char *against;
 
 	if (bytes == 0 || bytes % page_size() != 0)
-		return WIRE_EINVAL;
-	if (bytes > HELPER_CEILING - bytes_held ||
-	    pool_count == WIRE_POOLS_MAX || last_id == UINT32_MAX)
-		return WIRE_EDQUOT;
-	if ((pool->fd = memfd_make((size_t)bytes)) == -1)
-		return status_of_errno();
-	pool->base = MAP_FAILED;
-	pool->size = (size_t)bytes;
-	pool->id = ++last_id;
-	pool_count++;
-	bytes_held += bytes;
-	outstanding = pool->id;
-	*id = pool->id;
-	*fd = pool->fd;
+		return refuse(WIRE_EINVAL, "%" PRIu64 " bytes", bytes);
+	if ((against = pool_charge(bytes)) != NULL)
+		return refuse(WIRE_EDQUOT, "%" PRIu64 " bytes more than %s",
+		    bytes, against);
+	if ((*fd = memfd_make((size_t)bytes)) == -1) {
+		status = refuse_errno("a pool");
+		ledger_give(bytes / page_size());
+		return status;
+	}
+	locker.outstanding = *id = ++last_id;
+	pools[pool_count++] = (struct pool){ MAP_FAILED, (size_t)bytes, *id,
+	    *fd };
+	locker.held += bytes;
 	return WIRE_OK;
 }
 
@@ -171,11 +143,13 @@ pool_drop(struct pool *pool)
 	close(pool->fd);
 	if (pool->base != MAP_FAILED) {
 		munmap(pool->base, pool->size);
-		bytes_locked -= pool->size;
+		locker.locked -= pool->size;
+		locker.locked_pools--;
 	}
-	bytes_held -= pool->size;
-	if (pool->id == outstanding)
-		outstanding = 0;
+	locker.held -= pool->size;
+	ledger_give(pool->size / page_size());
+	if (pool->id == locker.outstanding)
+		locker.outstanding = 0;
 	*pool = pools[--pool_count];
 }
 
@@ -188,7 +162,7 @@ pool_drop(struct pool *pool)
 enum wire_status
 locker_lock(void)
 {
-	struct pool *pool = pool_find(outstanding);
+	struct pool *pool = pool_find(locker.outstanding);
 	enum wire_status status = WIRE_OK;
 	struct stat st;
 
@@ -197,15 +171,16 @@ locker_lock(void)
 	if ((fcntl(pool->fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) == -1 &&
 	    errno != EINVAL) || fstat(pool->fd, &st) == -1 ||
 	    (uint64_t)st.st_blocks * 512 < pool->size)
-		status = WIRE_EINVAL;
+		status = refuse(WIRE_EINVAL, "a pool that is not populated");
 	else if ((pool->base = memfd_lock(pool->fd, pool->size)) == MAP_FAILED)
-		status = status_of_errno();
+		status = refuse_errno("a lock");
 	if (status != WIRE_OK) {
 		pool_drop(pool);
 		return status;
 	}
-	bytes_locked += pool->size;
-	outstanding = 0;
+	locker.locked += pool->size;
+	locker.locked_pools++;
+	locker.outstanding = 0;
 	return WIRE_OK;
 }
 
@@ -215,26 +190,17 @@ locker_release(uint32_t id)
 {
 	struct pool *pool = pool_find(id);
 
-	if (pool == NULL)
-		return id != 0 && id <= last_id;
-	pool_drop(pool);
-	return true;
+	if (pool != NULL)
+		pool_drop(pool);
+	return id != 0 && id <= last_id;
 }
 
-uint32_t
-locker_outstanding(void)
+uint64_t
+locker_left(void)
 {
-	return outstanding;
-}
+	uint64_t own = locker.limit - locker.held, pages = ledger_left();
 
-struct locker_totals
-locker_totals(void)
-{
-	return (struct locker_totals){
-		.locked = bytes_locked,
-		.pools = pool_count - (outstanding != 0),
-		.left = HELPER_CEILING - bytes_held,
-	};
+	return pages < own / page_size() ? pages * page_size() : own;
 }
 
 /*
@@ -243,32 +209,22 @@ locker_totals(void)
  * must not be asked of a pool that is not locked: its client has yet to map it.
  * After the lock nobody can any more, by F_SEAL_FUTURE_WRITE.
  */
-static bool
-pool_is_mapped(const struct pool *pool)
-{
-	return fcntl(pool->fd, F_ADD_SEALS, F_SEAL_WRITE) == -1 &&
-	    errno == EBUSY;
-}
-
 bool
 locker_reap(void)
 {
 	for (uint32_t i = pool_count; i-- > 0;)
-		if (pools[i].base != MAP_FAILED && !pool_is_mapped(&pools[i]))
+		if (pools[i].base != MAP_FAILED && (fcntl(pools[i].fd,
+		    F_ADD_SEALS, F_SEAL_WRITE) == 0 || errno != EBUSY))
 			pool_drop(&pools[i]);
-	return bytes_locked != 0;
+	return locker.locked_pools != 0;
 }
 
 void
 locker_linger(void)
 {
-	long pause = PAUSE_MIN;
-	struct timespec t;
+	struct timespec pause = { .tv_nsec = PAUSE_MIN };
 
-	locker_release(outstanding);
-	while (locker_reap()) {
-		t = (struct timespec){ .tv_nsec = pause * 1000000 };
-		clock_nanosleep(CLOCK_MONOTONIC, 0, &t, NULL);
-		pause = pause > PAUSE_MAX / 2 ? PAUSE_MAX : pause * 2;
-	}
+	for (locker_release(locker.outstanding); locker_reap();
+	    pause.tv_nsec *= pause.tv_nsec < PAUSE_MAX ? 2 : 1)
+		clock_nanosleep(CLOCK_MONOTONIC, 0, &pause, NULL);
 }

@@ -1,26 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * privilege.c: gives up everything but CAP_IPC_LOCK and proves that it is gone;
- * must not know what the capability is used for.
+ * privilege.c: who asks, and who to be; gives up everything but CAP_IPC_LOCK
+ * and proves that it is gone.  Must not know what the capability is used for.
  */
 #include "config.h"
 
 #include <sys/capability.h>
-#include <sys/prctl.h>
 
-#include <err.h>
-#include <errno.h>
-#include <grp.h>
-#include <linux/securebits.h>
-#include <pwd.h>
-#include <stdbool.h>
-#include <stdlib.h>
-#include <sysexits.h>
-#include <unistd.h>
-
-#include "privilege.h"
-
-#define COUNT(array) ((int)(sizeof(array) / sizeof((array)[0])))
+#include "helper.h"
 
 #define BITS_LOCKED (SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | \
 	SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED | \
@@ -32,185 +19,189 @@ privilege_undumpable(void)
 {
 	if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == -1 ||
 	    prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) != 0)
-		errx(EX_OSERR, "cannot forbid core files");
+		die("core files");
 }
 
-/*
- * Leaves those of WANTED that are permitted, raised, and nothing else.
- * Returns whether all of them were.
- */
+/* The helper's account.  A bare number is its own group. */
 static bool
-capabilities_keep(const cap_value_t *wanted, int count)
+account_find(struct account *who)
 {
-	cap_t now = cap_get_proc(), kept = cap_init();
-	cap_flag_value_t value;
-	bool all = true;
-
-	if (now == NULL || kept == NULL)
-		err(EX_OSERR, "capabilities");
-	for (int i = 0; i < count; i++) {
-		if (cap_get_flag(now, wanted[i], CAP_PERMITTED, &value) == -1)
-			err(EX_OSERR, "capabilities");
-		if (value != CAP_SET) {
-			all = false;
-			continue;
-		}
-		if (cap_set_flag(kept, CAP_PERMITTED, 1, &wanted[i],
-		    CAP_SET) == -1 || cap_set_flag(kept, CAP_EFFECTIVE, 1,
-		    &wanted[i], CAP_SET) == -1)
-			err(EX_OSERR, "capabilities");
-	}
-	if (cap_set_proc(kept) == -1)
-		err(EX_OSERR, "capabilities");
-	cap_free(now);
-	cap_free(kept);
-	return all;
-}
-
-void
-privilege_raise(void)
-{
-	static const cap_value_t starting[] = {
-		CAP_IPC_LOCK, CAP_SETGID, CAP_SETPCAP, CAP_SETUID,
-		CAP_SYS_NICE, CAP_SYS_RESOURCE,
-	};
-
-	capabilities_keep(starting, COUNT(starting));
-}
-
-/* A bare number is its own group. */
-static int
-account_find(struct identity *who)
-{
-	const char *name = HELPER_USER;
 	const struct passwd *pw;
-	unsigned long number;
 	char *end;
 
-	if (name[0] >= '0' && name[0] <= '9') {
-		errno = 0;
-		number = strtoul(name, &end, 10);
-		if (errno != 0 || *end != '\0' || number >= (uid_t)-1)
-			return -1;
-		who->uid = (uid_t)number;
-		who->gid = (gid_t)number;
-	} else {
-		if ((pw = getpwnam(name)) == NULL)
-			return -1;
+	who->uid = who->gid = (uid_t)strtoul(HELPER_USER, &end, 10);
+	who->may_lock = true;
+	if (*end != '\0') {
+		if ((pw = getpwnam(HELPER_USER)) == NULL)
+			return false;
 		who->uid = pw->pw_uid;
 		who->gid = pw->pw_gid;
 	}
-	return who->uid == 0 || who->uid == (uid_t)-1 ||
-	    who->gid == 0 || who->gid == (gid_t)-1 ? -1 : 0;
+	return who->uid != 0 && who->uid != (uid_t)-1 &&
+	    who->gid != 0 && who->gid != (gid_t)-1;
 }
 
 /* Root may lock anyhow; anybody else is to be told that we may not. */
-static struct identity
+static struct account
 caller(void)
 {
-	return (struct identity){ getuid(), getgid(), getuid() == 0 };
+	return (struct account){ getuid(), getgid(), getuid() == 0 };
 }
 
 /*
  * Started as root, by a set-user-ID bit or by root: the helper's account.
  * Otherwise the effective user: the file's owner or the caller.
  */
-struct identity
+struct account
 privilege_identify(void)
 {
-	struct identity who = { geteuid(), getegid(), true };
+	struct account who = { geteuid(), getegid(), true };
 
-	if (who.uid == 0 && account_find(&who) == -1)
-		who = caller();
-	return who;
+	return who.uid != 0 || account_find(&who) ? who : caller();
 }
 
-/* Without a capability: does what it may, as little as that is. */
-static void
-bounding_clear(void)
+void
+client_from_process(struct client *client)
 {
-	for (cap_value_t cap = 0; cap_get_bound(cap) >= 0; cap++)
-		if (cap_drop_bound(cap) == -1)
-			break;
+	int n = getgroups(NGROUPS_MAX, client->groups);
+
+	if (n == -1)
+		die("groups");
+	client->uid = getuid();
+	client->pid = getpid();
+	client->group_count = (size_t)n;
+	client->groups[client->group_count++] = getgid();
 }
 
+/*
+ * Our real user is who started us, and cannot be borrowed as a socket can.  The
+ * system, as root or as our own account, has done so for the socket's peer.
+ */
+void
+client_identify(struct client *client)
+{
+	socklen_t length = sizeof(int), peer_length = sizeof(struct ucred),
+	    groups_length = NGROUPS_MAX * sizeof(gid_t);
+	struct account account;
+	struct ucred peer;
+	int domain, type;
+
+	if (getsockopt(0, SOL_SOCKET, SO_DOMAIN, &domain, &length) == -1 ||
+	    getsockopt(0, SOL_SOCKET, SO_TYPE, &type, &length) == -1 ||
+	    getsockopt(0, SOL_SOCKET, SO_PEERCRED, &peer, &peer_length) == -1 ||
+	    domain != AF_UNIX || type != SOCK_SEQPACKET ||
+	    peer.uid == (uid_t)-1) /* not connected */
+		errx(EX_USAGE, "this program is started by libsecmalloc, with a"
+		    " socket as standard input; see " NAME "(8)");
+	client_from_process(client);
+	client->pid = peer.pid;
+	if (client->uid != 0 &&
+	    (!account_find(&account) || client->uid != account.uid))
+		return;
+	/* Before Linux 4.13 a peer has no group but its primary one. */
+	if (getsockopt(0, SOL_SOCKET, SO_PEERGROUPS, client->groups,
+	    &groups_length) == -1)
+		groups_length = 0;
+	client->uid = peer.uid;
+	client->group_count = groups_length / sizeof(gid_t);
+	client->groups[client->group_count++] = peer.gid;
+}
+
+/*
+ * Leaves those of WANTED that are permitted, raised, and nothing else; FORCE
+ * tries to have them also where they are not.  Whether it has all of them.
+ */
 static bool
-identity_is(const struct identity *who)
+capabilities_set(uint32_t wanted, bool force)
+{
+	struct __user_cap_header_struct h = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct caps[_LINUX_CAPABILITY_U32S_3];
+
+	if (capget(&h, caps) == -1)
+		die("capabilities");
+	caps[0].permitted = wanted & (caps[0].permitted | -(uint32_t)force);
+	caps[0].effective = caps[0].permitted;
+	caps[0].inheritable = 0;
+	caps[1] = (struct __user_cap_data_struct){ 0, 0, 0 };
+	if (capset(&h, caps) == 0)
+		return caps[0].permitted == wanted;
+	if (!force)
+		die("capabilities");
+	return false;
+}
+
+/* An id that a user namespace does not map cannot be set, not even again. */
+static bool
+become(const struct account *who)
 {
 	uid_t r, e, s;
 	gid_t rg, eg, sg;
 
+	if (setresgid(who->gid, who->gid, who->gid) == -1 ||
+	    setresuid(who->uid, who->uid, who->uid) == -1)
+		errno = EPERM;
 	if (getresuid(&r, &e, &s) == -1 || getresgid(&rg, &eg, &sg) == -1)
-		err(EX_OSERR, "user and group");
+		die("user and group");
+	privilege_undumpable();
 	return r == who->uid && e == who->uid && s == who->uid &&
 	    rg == who->gid && eg == who->gid && sg == who->gid;
 }
 
-/* An id that a user namespace does not map cannot be set, not even again. */
-static int
-become(const struct identity *who)
-{
-	if (!identity_is(who) &&
-	    (setresgid(who->gid, who->gid, who->gid) == -1 ||
-	    setresuid(who->uid, who->uid, who->uid) == -1))
-		return -1;
-	privilege_undumpable();
-	return 0;
-}
-
 /* Tries the ways back up.  User 0 is the caller's own, or it would not be. */
 static void
-regain_try(const struct identity *who)
+regain_try(const struct account *who)
 {
-	static const cap_value_t more[] = { CAP_SETUID, CAP_SYS_ADMIN };
-	cap_t wider;
-
-	if (!identity_is(who))
-		errx(EX_OSERR, "user and group did not change");
+	errno = EPERM;
 	if (who->uid != 0 && (setresuid(0, 0, 0) == 0 ||
 	    setresuid((uid_t)-1, 0, (uid_t)-1) == 0))
-		errx(EX_OSERR, "root could be regained");
-	for (int i = 0; i < COUNT(more); i++) {
-		if ((wider = cap_get_proc()) == NULL ||
-		    cap_set_flag(wider, CAP_PERMITTED, 1, &more[i],
-		    CAP_SET) == -1)
-			err(EX_OSERR, "capabilities");
-		if (cap_set_proc(wider) == 0)
-			errx(EX_OSERR, "capabilities could be regained");
-		cap_free(wider);
-	}
+		die("root could be regained");
+	if (capabilities_set(CAP_TO_MASK(CAP_SETUID), true) ||
+	    capabilities_set(CAP_TO_MASK(CAP_SYS_ADMIN), true))
+		die("capabilities could be regained");
 }
 
-void
-privilege_drop(struct identity who)
+uid_t
+privilege_drop(struct account who)
 {
-	static const cap_value_t last[] = { CAP_IPC_LOCK, CAP_SETPCAP };
-	const struct identity fallback = caller();
+	const uint32_t lock = CAP_TO_MASK(CAP_IPC_LOCK);
+	const struct account fallback = caller();
+	int bits = prctl(PR_GET_SECUREBITS, 0, 0, 0, 0);
 	bool setpcap;
-	int bits;
 
-	bounding_clear();
+	for (cap_value_t cap = 0; cap_get_bound(cap) >= 0; cap++)
+		if (cap_drop_bound(cap) == -1)
+			break; /* without CAP_SETPCAP there is no more to do */
 	prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0);
 	/*
 	 * The groups are still the caller's own.  One who was not root is left
 	 * with them, for want of CAP_SETGID; root's must go.
 	 */
-	if ((setgroups(0, NULL) == -1 && geteuid() == 0) ||
-	    become(&who) == -1) {
+	if ((setgroups(0, NULL) == -1 && geteuid() == 0) || !become(&who)) {
 		who = fallback;
-		if (become(&who) == -1)
-			err(EX_OSERR, "cannot become the caller");
+		if (!become(&who))
+			die("cannot become the caller");
 	}
 	prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
-	setpcap = capabilities_keep(last, COUNT(last));
+	setpcap = capabilities_set(lock | CAP_TO_MASK(CAP_SETPCAP), false);
 	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-	bits = prctl(PR_GET_SECUREBITS, 0, 0, 0, 0);
 	if (setpcap && (bits == -1 ||
 	    prctl(PR_SET_SECUREBITS, bits | BITS_LOCKED, 0, 0, 0) == -1))
-		err(EX_OSERR, "securebits");
-	capabilities_keep(last, who.may_lock ? 1 : 0);
+		die("securebits");
+	capabilities_set(who.may_lock ? lock : 0, false);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == -1)
-		err(EX_OSERR, "no_new_privs");
+		die("no_new_privs");
 	privilege_undumpable();
 	regain_try(&who);
+	return who.uid;
+}
+
+void
+privilege_abandon(void)
+{
+	struct account who = caller();
+
+	if (!become(&who))
+		die("cannot become the caller");
+	if (who.uid != 0)
+		capabilities_set(0, false);
 }

@@ -20,8 +20,8 @@
  *                                    32  u64  c
  *
  * type     request                  reply (status OK)
- * HELLO    a = lowest version,      a = version to use, b = largest pool in
- *          b = highest; the first   bytes, c = bytes left of the quota
+ * HELLO    a = lowest version,      a = version to use, b = what policy allows
+ *          b = highest; the first   this user, c = what of that is left, bytes
  *          request, and only once
  * GRANT    a = bytes, whole pages   id = the pool's; one descriptor: a memfd of
  *                                   that size, sealed SHRINK|GROW, to be mapped
@@ -40,13 +40,16 @@
  * Before a request, all replies have been read.  A helper ends a conversation
  * that is silent for a minute before HELLO, or while nobody maps a pool.
  *
- * A helper that can serve nobody (it has no privilege, a limit it inherited
- * leaves it no room) answers HELLO with the reason as its status and ends.
+ * A helper that cannot serve (it has no privilege, policy does not allow
+ * another one, a limit it inherited leaves it no room) answers HELLO with the
+ * reason as its status and ends.
  */
 #ifndef SECMALLOC_PROTOCOL_H
 #define SECMALLOC_PROTOCOL_H
 
+#include <endian.h>
 #include <stdint.h>
+#include <string.h>
 
 enum {
 	WIRE_MAGIC = 0x4d434553, /* "SECM" as it stands on the wire */
@@ -68,54 +71,52 @@ enum wire_type {
 /* Not errno: its numbers differ between architectures. */
 enum wire_status {
 	WIRE_OK = 0,
-	WIRE_EPERM = 1,    /* the helper may not lock */
+	WIRE_EPERM = 1,    /* the helper may not lock, or is not set up */
 	WIRE_EDQUOT = 2,   /* policy refuses */
 	WIRE_ENOMEM = 3,   /* the system, or an inherited limit, refuses */
 	WIRE_EINVAL = 4,   /* the size, or a pool that is not populated */
 	WIRE_EPROTO = 5    /* no version in common */
 };
 
-/* One request or reply, unpacked.  STATUS and C are of replies only. */
+/* One request or reply; laid out as on the wire.  C is of replies only. */
 struct wire_message {
+	uint32_t magic;    /* wire_pack() sees to it */
 	uint16_t version;
 	uint16_t type;
 	uint32_t id;
-	uint32_t status;
+	uint32_t status;   /* of replies only */
 	uint64_t a;
 	uint64_t b;
 	uint64_t c;
 };
 
+_Static_assert(sizeof(struct wire_message) == WIRE_REPLY_LEN, "no padding");
+
+/* Between the machine's order of bytes and little-endian, either way. */
 static inline void
-wire_put(unsigned char *to, uint64_t value, unsigned bytes)
+wire_swap(struct wire_message *m)
 {
-	for (unsigned i = 0; i < bytes; i++)
-		to[i] = (unsigned char)(value >> (8 * i));
-}
-
-static inline uint64_t
-wire_get(const unsigned char *from, unsigned bytes)
-{
-	uint64_t value = 0;
-
-	for (unsigned i = 0; i < bytes; i++)
-		value |= (uint64_t)from[i] << (8 * i);
-	return value;
+	m->magic = htole32(m->magic);
+	m->version = htole16(m->version);
+	m->type = htole16(m->type);
+	m->id = htole32(m->id);
+	m->status = htole32(m->status);
+	m->a = htole64(m->a);
+	m->b = htole64(m->b);
+	m->c = htole64(m->c);
 }
 
 /* TO has room for LENGTH bytes: WIRE_REQUEST_LEN or WIRE_REPLY_LEN. */
 static inline void
 wire_pack(unsigned char *to, unsigned length, const struct wire_message *m)
 {
-	wire_put(to, WIRE_MAGIC, 4);
-	wire_put(to + 4, m->version, 2);
-	wire_put(to + 6, m->type, 2);
-	wire_put(to + 8, m->id, 4);
-	wire_put(to + 12, length == WIRE_REPLY_LEN ? m->status : 0, 4);
-	wire_put(to + 16, m->a, 8);
-	wire_put(to + 24, m->b, 8);
-	if (length == WIRE_REPLY_LEN)
-		wire_put(to + 32, m->c, 8);
+	struct wire_message packed = *m;
+
+	packed.magic = WIRE_MAGIC;
+	if (length == WIRE_REQUEST_LEN)
+		packed.status = 0;
+	wire_swap(&packed);
+	memcpy(to, &packed, length);
 }
 
 /*
@@ -126,16 +127,11 @@ wire_pack(unsigned char *to, unsigned length, const struct wire_message *m)
 static inline int
 wire_unpack(const unsigned char *from, unsigned length, struct wire_message *m)
 {
-	if (wire_get(from, 4) != WIRE_MAGIC)
-		return -1;
-	m->version = (uint16_t)wire_get(from + 4, 2);
-	m->type = (uint16_t)wire_get(from + 6, 2);
-	m->id = (uint32_t)wire_get(from + 8, 4);
-	m->status = (uint32_t)wire_get(from + 12, 4);
-	m->a = wire_get(from + 16, 8);
-	m->b = wire_get(from + 24, 8);
-	m->c = length == WIRE_REPLY_LEN ? wire_get(from + 32, 8) : 0;
-	return length == WIRE_REQUEST_LEN && m->status != 0 ? -1 : 0;
+	memset(m, 0, sizeof(*m));
+	memcpy(m, from, length);
+	wire_swap(m);
+	return m->magic != WIRE_MAGIC ||
+	    (length == WIRE_REQUEST_LEN && m->status != 0) ? -1 : 0;
 }
 
 #endif

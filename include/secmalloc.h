@@ -30,15 +30,19 @@
  *
  *   ENOMEM   the size is too large, max_locked is reached, or the system is
  *            out of memory or of processes
- *   EDQUOT   the helper's policy refuses more
- *   EPERM    nothing here may lock memory: the helper is missing or has no
- *            privilege, and the process itself may not lock
+ *   EDQUOT   the helper's policy refuses more memory, or more helpers
+ *   EPERM    nothing here may lock memory: the helper is missing, has no
+ *            privilege or serves nobody, and the process itself may not lock
  *   EAGAIN   RLIMIT_MEMLOCK is reached (locking in this process)
  *   ENOLCK   a lock was lost and could not be restored
- *   EPROTO   the helper and the library do not understand each other
+ *   EPROTO   the helper and the library do not understand each other, or who
+ *            listens for the helper's clients does not answer
  *   EINVAL   an argument or a field of the configuration is not valid
  *   EALREADY the library has started with another configuration
  *   EMFILE, ENFILE   no descriptor was left to reach the helper with
+ *
+ * Where several ways to lock memory are tried in vain, errno is EDQUOT if a
+ * helper said so, else what the first one said that did not say EPERM.
  */
 #ifndef SECMALLOC_H
 #define SECMALLOC_H
@@ -79,7 +83,7 @@ extern "C" {
 
 /* secmalloc_config.mode: who locks. */
 enum {
-	/* The helper; else this process, if it may. */
+	/* The helper, by its socket or started; else this process, if it may. */
 	SECMALLOC_MODE_AUTO = 0,
 	/* The helper or nobody. */
 	SECMALLOC_MODE_HELPER = 1,
@@ -124,7 +128,11 @@ struct secmalloc_config {
 	int mode;
 	/* SECMALLOC_FORK_*. */
 	int fork_policy;
-	/* The helper's absolute path; NULL means the installed one. */
+	/*
+	 * The absolute path of the helper, or of a socket where one is to be
+	 * had, and then no other is asked.  NULL means the system's socket, and
+	 * if that gives none, the installed helper.
+	 */
 	const char *helper_path;
 	/*
 	 * Called before the process is stopped for a misuse, with the name of

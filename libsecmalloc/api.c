@@ -18,16 +18,12 @@
 #include "pool.h"
 #include "secmalloc.h"
 
-#ifndef HELPER_PATH
-# error "HELPER_PATH is the installed helper's absolute path"
-#endif
-
 /* The configuration in force, or to be tried next.  Under the heap's lock. */
 static struct {
 	bool started;
 	bool invalid; /* what was asked for last was: nothing else will do */
 	struct secmalloc_config config;
-	char helper_path[PATH_MAX]; /* empty: the installed one */
+	char helper_path[PATH_MAX]; /* empty: none was given */
 } state;
 
 static bool
@@ -76,7 +72,7 @@ start(void)
 		.mode = config->mode,
 		.copy_on_fork = config->fork_policy == SECMALLOC_FORK_COPY,
 		.helper_path = state.helper_path[0] != '\0' ?
-		    state.helper_path : HELPER_PATH
+		    state.helper_path : NULL
 	};
 
 	if (state.started)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * client.c: starts a helper and talks to it, the mirror of helper/serve.c;
- * must not know what the memory is for, nor map any of it.
+ * client.c: starts a helper, or is connected to one, and talks to it, the
+ * mirror of helper/serve.c; must not know what the memory is for, nor map any
+ * of it.
  */
 #include "config.h"
 
@@ -13,6 +14,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -41,6 +44,8 @@ int __clone(int (*)(void *), void *, int, void *, ...);
 enum {
 	/* Locking takes 0.7 ms per MiB; a helper silent for so long is lost. */
 	REPLY_MS = 20 * 1000,
+	/* Nor does who lets others wait for so long accept anybody soon. */
+	CONNECT_MS = 5 * 1000,
 	/* Two stacks for a few calls each, with every signal blocked. */
 	SPAWN_STACK = 32 * 1024
 };
@@ -117,7 +122,7 @@ spawn_helper(const char *path, int socket)
 	unsigned char *stacks;
 	int error;
 
-	/* Where there is no helper, no process need find that out. */
+	/* What may not be executed, no process need find out. */
 	if (faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) == -1) {
 		errno = EPERM;
 		return -1;
@@ -348,51 +353,126 @@ above_standard(int fd)
 	if (fd == -1 || fd > STDERR_FILENO)
 		return fd;
 	moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-	(void)close(fd);
+	if (moved == -1 && errno == EINVAL)
+		errno = EMFILE; /* RLIMIT_NOFILE leaves only those */
+	(void)close(fd); /* which leaves errno alone */
 	return moved;
 }
 
-/* A pair of sockets; ours is set up and remembered, the helper's is theirs. */
+/* Makes FD, a new socket or -1, the client's; closes it if that fails. */
 static int
-open_pair(struct client *client, int *theirs)
+remember(struct client *client, int fd)
 {
 	struct stat st;
-	int pair[2];
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == -1)
+	if ((fd = above_standard(fd)) == -1)
 		return -1;
-	pair[0] = above_standard(pair[0]);
-	if (pair[0] == -1) {
-		(void)close(pair[1]); /* which leaves errno alone */
-		return -1;
-	}
-	if (fstat(pair[0], &st) == -1) {
-		(void)close(pair[0]);
-		(void)close(pair[1]);
+	if (fstat(fd, &st) == -1) {
+		(void)close(fd);
 		errno = ENOMEM;
 		return -1;
 	}
-	client->fd = pair[0];
+	client->fd = fd;
 	client->dev = st.st_dev;
 	client->ino = st.st_ino;
-	*theirs = pair[1];
 	return 0;
+}
+
+/* Starts the helper at PATH with the other end of our socket. */
+static int
+start_helper(struct client *client, const char *path)
+{
+	int pair[2], error = 0;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == -1)
+		return -1;
+	if (remember(client, pair[0]) == -1 ||
+	    spawn_helper(path, pair[1]) == -1)
+		error = errno;
+	(void)close(pair[1]);
+	errno = error;
+	return error == 0 ? 0 : -1;
+}
+
+/*
+ * Waits for room in the listener's queue, which may never come: connect() of
+ * a Unix socket heeds the time to send.  A signal's handler ends the wait, and
+ * then the socket is as it was.
+ */
+static int
+connect_in_time(int socket, const struct sockaddr_un *address)
+{
+	int64_t end = now_ms() + CONNECT_MS, left;
+
+	while ((left = end - now_ms()) > 0) {
+		struct timeval wait = {
+			.tv_sec = (time_t)(left / 1000),
+			.tv_usec = (suseconds_t)(left % 1000 * 1000)
+		};
+
+		if (setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &wait,
+		    sizeof wait) == -1)
+			return -1;
+		if (connect(socket, (const struct sockaddr *)address,
+		    sizeof *address) == 0)
+			return 0;
+		if (errno != EINTR)
+			return -1;
+	}
+	errno = EAGAIN;
+	return -1;
+}
+
+/* Asks whoever listens at PATH for a helper, which is then our peer. */
+static int
+connect_helper(struct client *client, const char *path)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	size_t length = strlen(path);
+
+	if (length >= sizeof address.sun_path) {
+		errno = EINVAL;
+		return -1;
+	}
+	memcpy(address.sun_path, path, length);
+	if (remember(client, socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC,
+	    0)) == 0 && connect_in_time(client->fd, &address) == 0)
+		return 0;
+	switch (errno) {
+	case EMFILE:
+	case ENFILE:
+		return -1;
+	case ENOMEM:
+	case ENOBUFS:
+		errno = ENOMEM;
+		return -1;
+	case EAGAIN:     /* nobody accepts */
+	case EPROTOTYPE: /* it is of another type */
+		errno = EPROTO;
+		return -1;
+	default: /* ECONNREFUSED: nobody listens; EACCES, ENOENT, ... */
+		errno = EPERM;
+		return -1;
+	}
 }
 
 int
 client_open(struct client *client, const char *path)
 {
-	int theirs, error = 0;
+	struct stat st;
+	int error;
 
-	if (open_pair(client, &theirs) == -1)
+	client->fd = -1;
+	/* Where there is no helper, that is all it takes to find out. */
+	if (stat(path, &st) == -1) {
+		if (errno != ENOMEM)
+			errno = EPERM;
 		return -1;
-	if (spawn_helper(path, theirs) == -1)
-		error = errno;
-	(void)close(theirs);
-	if (error == 0 && say_hello(client) == 0)
+	}
+	if ((S_ISSOCK(st.st_mode) ? connect_helper(client, path) :
+	    start_helper(client, path)) == 0 && say_hello(client) == 0)
 		return 0;
-	if (error == 0)
-		error = errno;
+	error = errno;
 	client_close(client);
 	errno = error;
 	return -1;

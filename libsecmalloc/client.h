@@ -22,10 +22,13 @@ struct client {
 };
 
 /*
- * Starts the helper at PATH and says HELLO.  Nothing of it is seen by the
- * host: no child, no SIGCHLD, no change of signal mask or dispositions, no
- * descriptor that survives an exec.  0, or -1 with EPERM (missing, not to be
- * executed, or without privilege), EPROTO, ENOMEM, EMFILE or ENFILE.
+ * Connects to PATH if that is a socket, else starts the helper there, and says
+ * HELLO.  Nothing of it is seen by the host: no child, no SIGCHLD, no change of
+ * signal mask or dispositions, no descriptor that survives an exec.  0, or -1
+ * with EPERM (missing, not to be executed, nobody listens, or without
+ * privilege), EDQUOT (too many helpers), EPROTO (also: whoever listens accepts
+ * nobody in time, or ends before it has answered), EINVAL (a socket whose path
+ * does not fit an address), ENOMEM, EMFILE or ENFILE.
  */
 int client_open(struct client *, const char *path);
 

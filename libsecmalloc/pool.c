@@ -84,12 +84,16 @@ open_source(struct source *source)
 	if (state.config.mode != SECMALLOC_MODE_HELPER) {
 		if (open_with(source, &source_inprocess) == 0)
 			return 0;
-		/* Of two refusals, the one that says more. */
-		if (error == EPERM)
-			error = errno;
+		error = source_refusal(error, errno);
 	}
 	errno = error;
 	return -1;
+}
+
+static int
+require_source(void)
+{
+	return state.source.ops != NULL ? 0 : open_source(&state.source);
 }
 
 static void
@@ -367,7 +371,7 @@ new_pool(size_t size)
 		errno = ENOMEM;
 		return NULL;
 	}
-	if (state.source.ops == NULL && open_source(&state.source) == -1)
+	if (require_source() == -1)
 		return NULL;
 	/* First, since books take memory too, and a refusal should not. */
 	if ((base = new_memory(size, &ticket)) == NULL)
@@ -428,6 +432,9 @@ grown_pool(size_t needed)
 		wanted = POOL_SIZE_MAX;
 	if (wanted < needed)
 		wanted = needed;
+	/* Who may not lock at all may not lock less either. */
+	if (require_source() == -1)
+		return NULL;
 	while ((pool = new_pool(wanted)) == NULL) {
 		if (errno != ENOMEM && errno != EDQUOT && errno != EAGAIN)
 			return NULL;

@@ -88,7 +88,7 @@ struct pool_config {
 	size_t max_locked; /* 0: no limit of ours */
 	int mode;
 	bool copy_on_fork;
-	const char *helper_path;
+	const char *helper_path; /* NULL: wherever the source looks for one */
 };
 
 struct pool_totals {

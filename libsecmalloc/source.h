@@ -11,6 +11,7 @@
 #ifndef SOURCE_H
 #define SOURCE_H
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -42,7 +43,10 @@ struct source_ops {
 	 */
 	bool shared;
 
-	/* Finds out whether this source can lock anything at all. */
+	/*
+	 * Finds out whether this source can lock anything at all.  HELPER_PATH
+	 * is the one place to look for a helper; NULL means the usual ones.
+	 */
 	int (*open)(struct source *, const char *helper_path);
 
 	/*
@@ -76,6 +80,17 @@ struct source_ops {
 	/* Ends the connection, not the locks: those end with the mappings. */
 	void (*close)(struct source *);
 };
+
+/*
+ * Of two refusals, in the order in which they came, the one that says more: a
+ * quota stands in the way of nobody else, and EPERM is also what is said where
+ * nothing is installed.
+ */
+static inline int
+source_refusal(int first, int second)
+{
+	return first == EPERM || second == EDQUOT ? second : first;
+}
 
 extern const struct source_ops source_helper;
 extern const struct source_ops source_inprocess;

@@ -14,10 +14,31 @@
 #include "secmalloc.h"
 #include "source.h"
 
+#if !defined(SOCKET_PATH) || !defined(HELPER_PATH)
+# error "SOCKET_PATH, HELPER_PATH: where the system instance and the helper are"
+#endif
+
+/*
+ * Where a helper is looked for, in this order.  The system instance comes
+ * first: it also serves who may not gain a privilege by executing a file.
+ */
+static const char *const places[] = { SOCKET_PATH, HELPER_PATH };
+
+/* Whatever the first one's refusal is, the next one may know better. */
 static int
 helper_open(struct source *source, const char *helper_path)
 {
-	return client_open(&source->client, helper_path);
+	int error = EPERM;
+
+	if (helper_path != NULL)
+		return client_open(&source->client, helper_path);
+	for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+		if (client_open(&source->client, places[i]) == 0)
+			return 0;
+		error = source_refusal(error, errno);
+	}
+	errno = error;
+	return -1;
 }
 
 /*

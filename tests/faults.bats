@@ -11,6 +11,10 @@ setup() {
 	SECMALLOC_TEST_HELPER=$HELPER_A "$STAGE/bin/faults" library 3>&-
 }
 
+@test "a call of the library that fails is an errno, with a helper that listens" {
+	SECMALLOC_TEST_HELPER=$HELPER_A "$STAGE/bin/faults" socket 3>&-
+}
+
 @test "a call of the library that fails is an errno, without a helper" {
 	"$STAGE/bin/faults" inprocess 3>&-
 }

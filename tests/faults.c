@@ -4,9 +4,10 @@
  * library, or the helper, asks the system with, and holds the library to an
  * errno, no crash, no leak and nothing unlocked; it knows nothing else.
  *
- * argv[1] is where the faults are: "library" or "inprocess" (here, by --wrap,
- * with a helper and without), or "helper": in tests/helper-faults.c, which
- * SECMALLOC_TEST_HELPER then names and which shares the plan beside it.
+ * argv[1] is where the faults are: "library", "socket" or "inprocess" (here,
+ * by --wrap, with a helper that is started, with one that listens, and
+ * without), or "helper": in tests/helper-faults.c, which SECMALLOC_TEST_HELPER
+ * then names and which shares the plan beside it.
  */
 #include "config.h"
 
@@ -14,6 +15,7 @@
 #include <sched.h>
 #include <stdarg.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 
 #include "faults.h"
 
@@ -25,6 +27,7 @@
 static int mode;
 static int fork_policy;
 static struct plan *plan_in_force;
+static struct sockaddr_un listener; /* its path is empty if there is none */
 
 /* --- The functions that fail here --- */
 
@@ -59,6 +62,14 @@ WRAP(mmap64, "mmap", void *, (void *at, size_t size, int protection, int flags,
     int fd, off64_t offset), (at, size, protection, flags, fd, offset))
 WRAP(socketpair, "socketpair", int, (int domain, int type, int protocol,
     int *pair), (domain, type, protocol, pair))
+WRAP(socket, "socket", int, (int domain, int type, int protocol),
+    (domain, type, protocol))
+WRAP(setsockopt, "setsockopt", int, (int fd, int level, int name,
+    const void *value, socklen_t n), (fd, level, name, value, n))
+WRAP(connect, "connect", int, (int fd, const struct sockaddr *to, socklen_t n),
+    (fd, to, n))
+WRAP(stat, "stat", int, (const char *path, struct stat *st), (path, st))
+WRAP(stat64, "stat", int, (const char *path, struct stat64 *st), (path, st))
 WRAP(fstat, "fstat", int, (int fd, struct stat *st), (fd, st))
 WRAP(send, "send", ssize_t, (int fd, const void *bytes, size_t n, int flags),
     (fd, bytes, n, flags))
@@ -184,6 +195,71 @@ __wrap_pthread_atfork(void (*prepare)(void), void (*parent)(void),
 {
 	return HITS("pthread_atfork") ? plan_in_force->error :
 	    __real_pthread_atfork(prepare, parent, child);
+}
+
+/* --- A helper that listens --- */
+
+static _Noreturn void
+serve_all(int socket)
+{
+	const char *helper = getenv("SECMALLOC_TEST_HELPER");
+	int peer;
+	pid_t pid;
+
+	while ((peer = accept4(socket, NULL, NULL, SOCK_CLOEXEC)) != -1) {
+		/* Nobody's child, as are those that the library starts. */
+		if ((pid = fork()) == 0) {
+			if (fork() != 0)
+				_exit(0);
+			if (helper != NULL && dup2(peer, STDIN_FILENO) != -1)
+				(void)execl(helper, "secmalloc-helper", NULL);
+			_exit(1);
+		}
+		(void)waitpid(pid, NULL, 0);
+		(void)close(peer);
+	}
+	_exit(1);
+}
+
+/* Serves whoever connects there for as long as this process lives. */
+static void
+listen_for_all(void)
+{
+	const struct sockaddr *at = (const struct sockaddr *)&listener;
+	int socket_fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	pid_t parent = getpid(), pid;
+
+	(void)unlink(listener.sun_path);
+	expect(bind(socket_fd, at, sizeof(listener)) == 0);
+	expect(chmod(listener.sun_path, 0666) == 0);
+	expect(listen(socket_fd, SOMAXCONN) == 0);
+	expect((pid = fork()) != -1);
+	if (pid == 0) {
+		/* As who may be killed by the one that it is to end with. */
+		become_nobody(0);
+		if (prctl(PR_SET_PDEATHSIG, SIGKILL) == -1 ||
+		    getppid() != parent)
+			_exit(1);
+		serve_all(socket_fd);
+	}
+	(void)close(socket_fd);
+}
+
+/* The configuration that is tested, and who there is for it. */
+static void
+configure(struct secmalloc_config *config)
+{
+	test_config(config, mode);
+	config->fork_policy = fork_policy;
+	if (listener.sun_path[0] != '\0') {
+		listen_for_all();
+		config->helper_path = listener.sun_path;
+	}
+	if (mode == SECMALLOC_MODE_HELPER)
+		become_nobody(0);
+	else
+		/* Room for the child's copies as well. */
+		expect(geteuid() == 0);
 }
 
 /* --- The scenario --- */
@@ -416,14 +492,8 @@ scenario(const void *arg)
 	uint32_t fired = 0;
 
 	(void)arg;
-	test_config(&config, mode);
-	config.fork_policy = fork_policy;
+	configure(&config);
 	config.on_lock_lost = count_loss;
-	if (mode == SECMALLOC_MODE_HELPER)
-		become_nobody(0);
-	else
-		/* Room for the child's copies as well. */
-		expect(geteuid() == 0);
 	(void)count_mapped();
 	mapped = count_mapped();
 	descriptors = count_descriptors();
@@ -448,7 +518,8 @@ scenario(const void *arg)
 
 struct kind {
 	/*
-	 * l: library, i: in-process, h: the helper; d: under DENY as well;
+	 * l: library, s: the same with a helper that listens, i: in-process,
+	 * h: the helper; d: under DENY as well;
 	 * r: what fails is refused, and no lock is lost
 	 */
 	const char *where;
@@ -462,13 +533,17 @@ static const struct kind kinds[] = {
 	{ "lidr", "madvise", { ENOMEM } },
 	{ "lr", "populate", { ENOMEM, EFAULT, EINVAL, EHWPOISON } },
 	{ "ir", "mlock", { ENOMEM, EAGAIN, EPERM } },
+	{ "lsr", "stat", { ENOENT, ENOMEM } },
 	{ "lr", "socketpair", { EMFILE, ENFILE, ENOMEM } },
+	{ "sr", "socket", { EMFILE, ENOBUFS, EAFNOSUPPORT } },
+	{ "sr", "setsockopt", { ENOPROTOOPT } },
+	{ "sr", "connect", { ECONNREFUSED, EAGAIN, EINTR } },
 	{ "lr", "clone", { EAGAIN, ENOMEM, EPERM } },
 	{ "lr", "dup2", { EMFILE, EBUSY } },
 	{ "lr", "execve", { ENOENT, EACCES, ENOMEM, EAGAIN } },
 	{ "l", "waitpid", { EINTR, ECHILD } },
-	{ "l", "send", { EPIPE, ECONNRESET, ENOBUFS, EINTR } },
-	{ "l", "recvmsg", { ECONNRESET, EAGAIN, ENOMEM, EINTR } },
+	{ "ls", "send", { EPIPE, ECONNRESET, ENOBUFS, EINTR } },
+	{ "ls", "recvmsg", { ECONNRESET, EAGAIN, ENOMEM, EINTR } },
 	{ "l", "poll", { EINTR, ENOMEM } },
 	{ "lr", "fcntl", { EINVAL } },
 	{ "ir", "pipe2", { EMFILE, ENFILE } },
@@ -491,10 +566,64 @@ static const struct kind kinds[] = {
 	{ "h", "setgroups", { EPERM, ENOMEM } },
 	{ "h", "setresgid", { EPERM, EAGAIN } },
 	{ "h", "setresuid", { EPERM, EAGAIN } },
-	{ "h", "cap_get_proc", { ENOMEM } },
-	{ "h", "cap_set_proc", { EPERM } },
+	{ "h", "capget", { EPERM } },
+	{ "h", "capset", { EPERM } },
 	{ "h", "chdir", { EACCES } },
 };
+
+/* What a start fails with, if the first call of a function fails with ERROR. */
+static const struct refusal {
+	const char *where;
+	const char *function;
+	int error;
+	int result; /* 0: it succeeds */
+} refusals[] = {
+	{ "ls", "stat", ENOENT, EPERM },
+	{ "ls", "stat", EACCES, EPERM },
+	{ "ls", "stat", ENOMEM, ENOMEM },
+	{ "s", "socket", EMFILE, EMFILE },
+	{ "s", "socket", ENFILE, ENFILE },
+	{ "s", "socket", ENOBUFS, ENOMEM },
+	{ "s", "socket", ENOMEM, ENOMEM },
+	{ "s", "socket", EAFNOSUPPORT, EPERM },
+	{ "s", "setsockopt", ENOPROTOOPT, EPERM },
+	{ "s", "connect", ECONNREFUSED, EPERM },
+	{ "s", "connect", EACCES, EPERM },
+	{ "s", "connect", ENOENT, EPERM },
+	{ "s", "connect", ENOMEM, ENOMEM },
+	{ "s", "connect", EAGAIN, EPROTO },
+	{ "s", "connect", EPROTOTYPE, EPROTO },
+	{ "s", "connect", EINTR, 0 },
+	{ "s", "send", EPIPE, EPROTO },
+	{ "s", "recvmsg", ECONNRESET, EPROTO },
+};
+
+static int
+start_refused(const void *arg)
+{
+	const struct refusal *refusal_due = arg;
+	struct secmalloc_config config;
+	unsigned descriptors;
+
+	configure(&config);
+	descriptors = count_descriptors();
+	armed = true;
+	if (refusal_due->result == 0)
+		expect(secmalloc_init(&config) == 0);
+	else {
+		expect(secmalloc_init(&config) == -1);
+		expect(errno == refusal_due->result);
+		expect(helpers_become(0));
+		expect(count_descriptors() == descriptors);
+		expect(secmalloc_init(&config) == 0);
+	}
+	armed = false;
+	expect(plan_in_force->fired);
+	secmalloc_shutdown();
+	expect(helpers_become(0));
+	expect(count_descriptors() == descriptors);
+	return 0;
+}
 
 /* What this process and its children, or the helper, both see. */
 static struct plan *
@@ -524,6 +653,17 @@ share_plan(bool with_helper)
 	return plan;
 }
 
+static void
+plan_failure(const char *function, uint32_t at, int error)
+{
+	struct plan *plan = plan_in_force;
+
+	memset(plan, 0, sizeof(*plan));
+	(void)snprintf(plan->function, sizeof(plan->function), "%s", function);
+	plan->at = at;
+	plan->error = error;
+}
+
 /*
  * Fails each call of one function in turn, until one run is not struck.  How
  * many were is the proof that the faults are what was meant.
@@ -535,11 +675,7 @@ fail_each(const struct kind *kind, int error)
 	uint32_t at = 0, wrong = 0;
 
 	do {
-		memset(plan, 0, sizeof(*plan));
-		(void)snprintf(plan->function, sizeof(plan->function), "%s",
-		    kind->function);
-		plan->at = ++at;
-		plan->error = error;
+		plan_failure(kind->function, ++at, error);
 		if (!run_worker(scenario, NULL, 60)) {
 			diag("%s: call %" PRIu32 " fails with %s",
 			    kind->function, at, strerror(error));
@@ -553,20 +689,55 @@ fail_each(const struct kind *kind, int error)
 	    strerror(error));
 }
 
+/* Fails the first call, that of a start, in every way that is to be told. */
+static void
+fail_first(char where, const char *function)
+{
+	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++) {
+		const struct refusal *due = &refusals[i];
+
+		if (strchr(due->where, where) == NULL || (function != NULL &&
+		    strcmp(function, due->function) != 0))
+			continue;
+		plan_failure(due->function, 1, due->error);
+		ok(run_worker(start_refused, due, 60),
+		    "%s fails with \"%s\", the start with \"%s\"",
+		    due->function, strerror(due->error),
+		    due->result == 0 ? "nothing" : strerror(due->result));
+	}
+}
+
+/* Beside the helper, which is where nobody can get. */
+static void
+place_listener(void)
+{
+	const char *helper = getenv("SECMALLOC_TEST_HELPER");
+	size_t room = sizeof(listener.sun_path);
+
+	listener.sun_family = AF_UNIX;
+	if (helper == NULL || (size_t)snprintf(listener.sun_path, room,
+	    "%s.socket", helper) >= room)
+		bail_out("SECMALLOC_TEST_HELPER is not set, or too long");
+}
+
 int
 main(int argc, char *argv[])
 {
 	char where;
 
 	if (argc < 2)
-		bail_out("usage: faults library|inprocess|helper [function]");
+		bail_out("usage: faults library|socket|inprocess|helper "
+		    "[function]");
 	where = argv[1][0];
 	mode = where == 'i' ? SECMALLOC_MODE_INPROCESS : SECMALLOC_MODE_HELPER;
 	not_here = where == 'h';
+	if (where == 's')
+		place_listener();
 	plan_in_force = share_plan(not_here);
 	memset(plan_in_force, 0, sizeof(*plan_in_force));
 	ok(run_worker(scenario, NULL, 60),
 	    "without a fault everything succeeds");
+	fail_first(where, argc > 2 ? argv[2] : NULL);
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
 		const struct kind *kind = &kinds[i];
 

@@ -138,9 +138,22 @@ state() {
 	same "$(awk '/core file size/ { print $5, $6 }' "/proc/$HELPER/limits")" "0 0" core
 }
 
-descriptors() {
-	local links=("/proc/$HELPER/fd"/*)
-	readlink "${links[@]}" | sed 's/:\[.*//; s/ (deleted)//' | xargs
+# expect_descriptors [WORD...]: what the helper has open, by number, but for the
+# log, and for the ledger, which is open twice where it is kept.
+expect_descriptors() {
+	local fd name found=() ledgers=0 kept=2
+	for fd in "/proc/$HELPER/fd"/*; do
+		name=$(readlink "$fd")
+		name=${name%:\[*}
+		case ${fd##*/},$name in
+		1,socket) ;;
+		[23],"$LEDGER/ledger") ledgers=$((ledgers + 1)) ;;
+		*) found+=("${name% (deleted)}") ;;
+		esac
+	done
+	same "${found[*]}" "$*" descriptors
+	[ "$(readlink "/proc/$HELPER/exe")" != "$HELPER_C" ] || kept=0
+	same "$ledgers" "$kept" ledgers
 }
 
 # ends_in_state LAYOUT UID GID: nothing is left of what the caller left behind.
@@ -152,10 +165,10 @@ ends_in_state() {
 	[ -e "/proc/$CLIENT/fd/9" ]
 	grep -q hunter2 "/proc/$CLIENT/environ"
 	state "$2" "$3"
-	same "$(descriptors)" socket descriptors
+	expect_descriptors socket
 	expect_granted $KIB256
 	expect lock=1 "lock OK *"
-	same "$(descriptors)" "socket /memfd:secmalloc" descriptors
+	expect_descriptors socket /memfd:secmalloc
 	expect_end
 }
 
@@ -205,6 +218,7 @@ resource_allowed() {
 	same "$(field Groups)" "" Groups
 	same "$(field CapBnd)" 0000000000000000 CapBnd
 	same "$(cat "/proc/$HELPER/oom_score_adj")" "$spared" oom_score_adj
+	expect_end
 }
 
 @test "a helper that root starts is not root" {
@@ -267,7 +281,7 @@ resource_allowed() {
 	for helper in "$HELPER_A" "$HELPER_B" "$HELPER_C"; do
 		talk_to -x 12 "$helper"
 		expect_locked $KIB256
-		same "$(descriptors)" "socket /memfd:secmalloc" descriptors
+		expect_descriptors socket /memfd:secmalloc
 		expect_end
 		run -0 as_nobody "$STAGE/bin/wire" -x 0 "$helper" gone
 		[ "${lines[2]}" = "gone 64 promptly" ]
@@ -283,11 +297,16 @@ resource_allowed() {
 	run -64 as_nobody "$HELPER_NONE" < <(sleep 0.1)
 }
 
-@test "only --version and --help are options, and nothing may follow them" {
+@test "it has four options, of which one may be followed by a file" {
+	: >"$STAGE/empty"
 	run -0 as_nobody "$HELPER_NONE" --version
-	[[ $output =~ ^secmalloc-helper\ [0-9.]+$ ]]
+	[[ ${lines[0]} =~ ^secmalloc-helper\ [0-9.]+$ ]]
 	run -0 as_nobody "$HELPER_NONE" --help
-	[[ $output == usage:* ]]
+	[[ $output == usage:*--check-config\ \[FILE\]*--help*--usage*--version* ]]
+	run -0 as_nobody "$HELPER_NONE" --check-config "$STAGE/empty"
+	run -64 as_nobody "$HELPER_NONE" --check-config "$STAGE/empty" "$STAGE/empty"
+	run -77 as_nobody "$HELPER_NONE" --usage
+	run -64 as_nobody "$HELPER_NONE" --usage "$STAGE/empty"
 	run -64 as_nobody "$HELPER_NONE" --frobnicate </dev/null
 	[ "$output" = "secmalloc-helper: unknown option; try --help" ]
 	run -64 as_nobody "$HELPER_NONE" -- </dev/null
@@ -426,7 +445,7 @@ limited() {
 	expect_granted $((MIB64 / 2))
 	expect lock=1 "lock ENOMEM id=0 a=0 b=0 c=0"
 	expect status "status OK id=0 a=0 b=0 c=$MIB64"
-	same "$(descriptors)" socket descriptors
+	expect_descriptors socket
 	expect_granted $KIB256
 	expect lock=2 "lock OK *"
 	expect_end
@@ -434,15 +453,18 @@ limited() {
 
 @test "a descriptor limit refuses the grant that it leaves no room for" {
 	requires root helper-a
-	local i
-	limited "$HELPER_A" -n 5
+	local i used
+	limited "$HELPER_A" -n 8
 	talk_to "$LIMITED"
 	expect hello "hello OK *"
-	for i in 1 2 3 4; do
+	used=$(find "/proc/$HELPER/fd" -type l | wc -l)
+	[ "$used" -ge 3 ]
+	for ((i = 1; i <= 8 - used; i++)); do
 		expect_granted $KIB256
 		expect lock=$i "lock OK *"
 	done
 	expect grant=$KIB256 "grant ENOMEM *"
+	expect status "status OK id=0 a=$(((8 - used) * KIB256)) b=$((8 - used)) *"
 	expect release=1 "release OK *"
 	expect_granted $KIB256
 	expect_end
@@ -460,7 +482,7 @@ limited() {
 	expect_end
 }
 
-@test "the ceiling is kept, granted and locked bytes together" {
+@test "the limit is kept, granted and locked bytes together" {
 	requires root helper-a
 	local page
 	page=$(getconf PAGESIZE)
@@ -477,6 +499,7 @@ limited() {
 	expect grant="$page" "grant EDQUOT *"
 	expect status "status OK id=0 a=$MIB64 b=2 c=0"
 	expect release=1 "release OK id=0 a=$page b=0 c=0"
+	expect status "status OK id=0 a=$page b=1 c=$((MIB64 - page))"
 	expect_granted "$((MIB64 - page))"
 	expect_end
 }
@@ -506,7 +529,7 @@ limited() {
 	expect hello "hello OK *"
 	expect grant=$KIB256 "grant OK id=1 *"
 	expect lock=1 "lock EINVAL id=0 a=0 b=0 c=0"
-	same "$(descriptors)" socket descriptors
+	expect_descriptors socket
 	expect_granted $KIB256
 	expect lock=2 "lock OK *"
 	expect_end
@@ -536,7 +559,7 @@ limited() {
 		sleep 0.7
 		[ -d "/proc/$HELPER" ]
 		expect_pages "$KEEPER" $KIB256 all
-		same "$(descriptors)" /memfd:secmalloc descriptors
+		expect_descriptors /memfd:secmalloc
 		kill -KILL "$KEEPER"
 		KEEPER=
 		expect_gone "$HELPER"
@@ -552,7 +575,7 @@ limited() {
 	expect lock=2 "lock OK *"
 	expect hangup hangup
 	sleep 0.5
-	same "$(descriptors)" /memfd:secmalloc descriptors
+	expect_descriptors /memfd:secmalloc
 	expect_pages "$CLIENT" $KIB256 all
 	expect unmap
 	expect gone "gone 0 promptly"
@@ -584,7 +607,7 @@ limited() {
 		[[ $REPLY == *" closed" ]]
 		sleep 0.05
 		expect_pages "$CLIENT" $KIB256 all
-		same "$(descriptors)" /memfd:secmalloc descriptors
+		expect_descriptors /memfd:secmalloc
 		expect_end
 	done
 }
@@ -599,7 +622,7 @@ limited() {
 		expect_granted $KIB256
 		expect "$bad" "packet closed"
 		sleep 0.05
-		same "$(descriptors)" /memfd:secmalloc descriptors
+		expect_descriptors /memfd:secmalloc
 		expect_end
 	done
 }

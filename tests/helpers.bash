@@ -43,6 +43,10 @@ requires_why() {
 	helper-b) requires_helper "$HELPER_B" ;;
 	helper-c) requires_helper "$HELPER_C" ;;
 	helper-none) [ -x "$HELPER_NONE" ] || echo "needs a built helper" ;;
+	seccomp)
+		"$HELPER_NONE" --version 2>/dev/null | grep -qx 'seccomp: yes' ||
+			echo "needs a helper built with libseccomp"
+		;;
 	userns)
 		as_nobody unshare --user true 2>/dev/null ||
 			echo "needs user namespaces for ordinary users"

@@ -31,6 +31,10 @@ setup() {
 	"$STAGE/bin/hostile" replies 3>&-
 }
 
+@test "who falls silent, or is stopped, is waited for only while he maps what is locked" {
+	SECMALLOC_TEST_LEDGER=$LEDGER/ledger "$STAGE/bin/requests" silence 3>&-
+}
+
 @test "a process-group leader still gets a helper with a session of its own, or none" {
 	"$STAGE/bin/hostile" session 3>&-
 }

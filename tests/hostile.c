@@ -9,8 +9,7 @@
 
 #include <limits.h>
 
-#include "../helper/protocol.h"
-#include "faults.h"
+#include "client.h"
 
 #define MIB ((size_t)1 << 20)
 
@@ -24,130 +23,12 @@ enum {
 	SILENCE_MS = 1500
 };
 
-static int64_t
-deadline(int ms)
-{
-	return now_us() + (int64_t)ms * 1000;
-}
-
-static void
-become_anything(void)
-{
-}
-
-/* Before it becomes a helper, the child does PREPARE. */
-static pid_t
-helper_start(int end, int other, void (*prepare)(void))
-{
-	const char *path = getenv("SECMALLOC_TEST_HELPER");
-	pid_t pid;
-
-	expect(path != NULL);
-	expect((pid = fork()) != -1);
-	if (pid != 0)
-		return pid;
-	expect(dup2(end, STDIN_FILENO) != -1);
-	(void)close(end);
-	if (other != -1)
-		(void)close(other);
-	prepare();
-	execl(path, path, (char *)NULL);
-	_exit(127);
-}
-
-static pid_t
-helper_connect(int *ours, void (*prepare)(void))
-{
-	int pair[2];
-	pid_t pid;
-
-	expect(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0);
-	pid = helper_start(pair[0], pair[1], prepare);
-	(void)close(pair[0]);
-	*ours = pair[1];
-	return pid;
-}
-
-/* Whether it ends within MS, by itself. */
-static bool
-helper_gone(pid_t pid, int ms, int *status)
-{
-	int64_t end = deadline(ms);
-	pid_t ended;
-
-	while ((ended = waitpid(pid, status, WNOHANG)) == 0 && now_us() < end)
-		sleep_ms(2);
-	return ended == pid && WIFEXITED(*status);
-}
-
-static bool
-helper_ends(pid_t pid, int ms)
-{
-	int status = -1;
-
-	return helper_gone(pid, ms, &status) && WEXITSTATUS(status) == 0;
-}
-
 static bool
 helper_stays(pid_t pid, int ms)
 {
 	int status;
 
 	return !helper_gone(pid, ms, &status);
-}
-
-static bool
-say(int socket, unsigned type, uint32_t id, uint64_t a, uint64_t b)
-{
-	struct wire_message m = { .version = WIRE_VERSION,
-	    .type = (uint16_t)type, .id = id, .a = a, .b = b };
-	unsigned char packet[WIRE_REQUEST_LEN];
-
-	wire_pack(packet, sizeof(packet), &m);
-	return send(socket, packet, sizeof(packet), MSG_NOSIGNAL) ==
-	    (ssize_t)sizeof(packet);
-}
-
-/* One reply, and the descriptor that came with it, or -1. */
-static bool
-hear(int socket, struct wire_message *m, int *fd)
-{
-	unsigned char packet[WIRE_REPLY_LEN];
-	union {
-		struct cmsghdr align;
-		unsigned char space[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct iovec iov = { packet, sizeof(packet) };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
-	    .msg_control = &control, .msg_controllen = sizeof(control) };
-	const struct cmsghdr *c;
-
-	*fd = -1;
-	if (recvmsg(socket, &msg, MSG_CMSG_CLOEXEC) !=
-	    (ssize_t)sizeof(packet) ||
-	    wire_unpack(packet, sizeof(packet), m) != 0)
-		return false;
-	if ((c = CMSG_FIRSTHDR(&msg)) != NULL)
-		memcpy(fd, CMSG_DATA(c), sizeof(int));
-	return true;
-}
-
-static bool
-ask_wire(int socket, unsigned type, uint32_t id, uint64_t a, uint64_t b,
-    struct wire_message *reply, int *fd)
-{
-	return say(socket, type, id, a, b) && hear(socket, reply, fd) &&
-	    reply->status == WIRE_OK;
-}
-
-static void
-greet(int socket)
-{
-	struct wire_message reply;
-	int fd;
-
-	expect(ask_wire(socket, WIRE_HELLO, 0, WIRE_VERSION, WIRE_VERSION,
-	    &reply, &fd));
 }
 
 /* SIZE locked bytes, which nothing but the mapping keeps. */

@@ -17,11 +17,29 @@ setup_suite() {
 		-exec cp -t "$STAGE/bin" {} +
 
 	export NOBODY_UID=65534 NOBODY_GID=65534
+	export HELPER_UID=${HELPER_UID:-64738}
+	stage_check_dir
 	stage_helpers
 }
 
 teardown_suite() {
 	rm -rf "$STAGE"
+	[ "$(id -u)" != 0 ] || rm -rf "$CHECK_DIR"
+}
+
+# Where the tests' helper finds a policy, if a test writes one, and keeps its
+# ledger. The directory was compiled in, so it is the Makefile that knows it.
+stage_check_dir() {
+	if [ -z "${CHECK_DIR:-}" ]; then
+		CHECK_DIR=$(sed -n 's/^CHECK_DIR = //p' "$abs_top_builddir/Makefile")
+	fi
+	# It is removed: let it not be anything else.
+	[[ "$CHECK_DIR" =~ ^/run/secmalloc-check-[0-9]+$ ]]
+	export CHECK_DIR POLICY=$CHECK_DIR/secmalloc.conf LEDGER=$CHECK_DIR/ledger
+	[ "$(id -u)" = 0 ] || return 0
+	rm -rf "$CHECK_DIR"
+	install -d -o 0 -g 0 -m 755 "$CHECK_DIR"
+	install -d -o "$HELPER_UID" -g 0 -m 700 "$LEDGER"
 }
 
 # The helper that the tests use drops to a bare number that no account has.
@@ -31,7 +49,6 @@ stage_helpers() {
 		[ -z "$built" ] && [ -f "$abs_top_builddir/$candidate" ] &&
 			built=$abs_top_builddir/$candidate
 	done
-	export HELPER_UID=${HELPER_UID:-64738}
 	export HELPER_A=$STAGE/a/secmalloc-helper HELPER_B=$STAGE/b/secmalloc-helper
 	export HELPER_C=$STAGE/c/secmalloc-helper HELPER_NONE=$STAGE/none/secmalloc-helper
 	[ -n "$built" ] || return 0

@@ -1,0 +1,87 @@
+#!/usr/bin/env bats
+# Whatever a client says to its helper, it is answered as the protocol promises
+# or the conversation is over; another client's service goes on, and all that
+# the helper held is given back.
+
+load helpers
+
+# requests HELPER GROUP...: see requests.c
+requests() {
+	local helper=$1 shares=$LEDGER/ledger
+	shift
+	[ "$helper" != "$HELPER_C" ] || shares=
+	SECMALLOC_TEST_HELPER=$helper SECMALLOC_TEST_LEDGER=$shares \
+		"$STAGE/bin/requests" "$@" 3>&-
+	run -0 "$HELPER_A" --usage
+	echo "$output"
+	[[ $output != *nobody* && ${lines[-1]} =~ ^total[\ 0]+$ ]]
+}
+
+@test "each request is answered at its time, and ends the conversation at any other" {
+	requires root helper-a helper-b helper-c
+	requests "$HELPER_A" order
+	requests "$HELPER_B" order
+	requests "$HELPER_C" order
+}
+
+@test "a request that breaks a rule of form ends the conversation, and no lock" {
+	requires root helper-a helper-b helper-c
+	requests "$HELPER_A" form
+	requests "$HELPER_B" form
+	requests "$HELPER_C" form
+}
+
+@test "so it does before HELLO and while a pool is granted" {
+	requires root helper-a
+	requests "$HELPER_A" form-elsewhen
+}
+
+@test "an id is that of the client's own pool, or ends the conversation" {
+	requires root helper-a helper-b helper-c
+	requests "$HELPER_A" ids
+	requests "$HELPER_B" ids
+	requests "$HELPER_C" ids
+}
+
+@test "a size that is no whole pages or beyond the limit is refused, and the conversation goes on" {
+	requires root helper-a helper-b helper-c
+	requests "$HELPER_A" sizes
+	requests "$HELPER_B" sizes
+	requests "$HELPER_C" sizes
+}
+
+@test "no descriptor that is sent stays open, whatever it is of" {
+	requires root helper-a
+	requests "$HELPER_A" descriptors
+}
+
+@test "a pool that is not whole is refused, and a locked one stays whole" {
+	requires root helper-a helper-b helper-c
+	requests "$HELPER_A" memory
+	requests "$HELPER_B" memory
+	requests "$HELPER_C" memory
+}
+
+@test "what the client set on the socket is no matter to the helper" {
+	requires root helper-a
+	requests "$HELPER_A" options
+}
+
+@test "a client that leaves, in whichever way, keeps what it maps and no more" {
+	requires root helper-a helper-b helper-c
+	requests "$HELPER_A" leaving
+	requests "$HELPER_B" leaving
+	requests "$HELPER_C" leaving
+}
+
+@test "a hundred thousand requests at once delay nobody, and leave nothing" {
+	requires root helper-a
+	requests "$HELPER_A" bursts
+}
+
+@test "a thousand grants and releases leave memory and descriptors where they were" {
+	requires root helper-a helper-b helper-c
+	requests "$HELPER_A" sequences
+	requests "$HELPER_B" sequences
+	requests "$HELPER_C" sequences
+}
