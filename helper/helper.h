@@ -7,6 +7,7 @@
 #ifndef SECMALLOC_HELPER_H
 #define SECMALLOC_HELPER_H
 
+#include <sys/auxv.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/param.h>
@@ -31,6 +32,7 @@
 #include <paths.h>
 #include <poll.h>
 #include <pwd.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>

@@ -72,13 +72,15 @@ gap_find(struct range searched, struct range *gap)
 	return false;
 }
 
+/* The bytes in SEARCHED that nobody holds; counted until that is ENOUGH. */
 static uint64_t
-range_free(struct range searched)
+range_free(struct range searched, uint64_t enough)
 {
 	struct range gap;
 	uint64_t bytes = 0;
 
-	for (; gap_find(searched, &gap); searched.from = gap.to)
+	for (; bytes < enough && gap_find(searched, &gap);
+	    searched.from = gap.to)
 		bytes += gap.to - gap.from;
 	return bytes;
 }
@@ -91,9 +93,8 @@ book_give(struct book *book, uint64_t n)
 
 	for (; n > 0 && book->count > 0; n -= r.to - r.from) {
 		last = &book->held[book->count - 1];
-		r = *last;
-		if (r.to - r.from > n)
-			r.from = r.to - n;
+		r.to = last->to;
+		r.from = r.to - MIN(n, r.to - last->from);
 		range_lock(holding, F_OFD_SETLK, F_UNLCK, r);
 		last->to = r.from;
 		if (last->to == last->from)
@@ -129,7 +130,8 @@ book_take(struct book *book, uint64_t n)
 	struct range searched, gap;
 	uint64_t start, taken = 0;
 
-	if (n > all.to - all.from)
+	/* Who asks for more than there is must not hold it for a moment. */
+	if (range_free(all, n) < n)
 		return false;
 	start = book->count > 0 ? book->held[book->count - 1].to : all.to;
 	if (!gap_find((struct range){ start, all.to }, &gap) ||
@@ -217,6 +219,8 @@ ledger_take(uint64_t pages)
 {
 	if (holding == -1)
 		return NULL;
+	if (range_free(total.all, pages) < pages)
+		return "the total";
 	if (!book_take(&users, pages))
 		return "the user's limit";
 	if (book_take(&total, pages))
@@ -235,7 +239,8 @@ ledger_give(uint64_t pages)
 uint64_t
 ledger_left(void)
 {
-	return holding == -1 ? UINT64_MAX : range_free(users.all);
+	return holding == -1 ? UINT64_MAX :
+	    range_free(users.all, UINT64_MAX);
 }
 
 /* Returns the helpers that it prints, and those of HELPERS. */
@@ -247,10 +252,10 @@ user_print(uint64_t uid, uint64_t count)
 	char number[sizeof("4294967295")];
 
 	snprintf(number, sizeof(number), "%" PRIu64, uid);
-	count += HALF - range_free(range(pages.to, HALF));
+	count += HALF - range_free(range(pages.to, HALF), HALF);
 	printf("%-32s %8" PRIu64 " %16" PRIu64 "\n", uid == TOTAL ? "total" :
 	    pw != NULL ? pw->pw_name : number, count,
-	    (HALF - range_free(pages)) * page_size());
+	    (HALF - range_free(pages, HALF)) * page_size());
 	return count;
 }
 

@@ -80,11 +80,10 @@ locker_open(uint64_t limit)
 	size_t bytes = TRIAL_BYTES - TRIAL_BYTES % page_size() + page_size();
 	int fd = memfd_make(bytes);
 	void *base = fd == -1 ? MAP_FAILED : memfd_lock(fd, bytes);
-	enum wire_status status = WIRE_OK;
+	enum wire_status status = base != MAP_FAILED ? WIRE_OK :
+	    refuse_errno("this helper cannot lock memory");
 
-	if (base == MAP_FAILED)
-		status = refuse_errno("this helper cannot lock memory");
-	else
+	if (base != MAP_FAILED)
 		munmap(base, bytes);
 	if (fd != -1)
 		close(fd);

@@ -7,10 +7,8 @@
 #include "config.h"
 #include "helper.h"
 
-enum {
-	BURST = 10,           /* lines at once; then one in as many seconds: */
-	SECONDS_PER_LINE = 10
-};
+/* Lines at once; after that, one in so many seconds. */
+enum { BURST = 10, SECONDS_PER_LINE = 10 };
 
 static int log_fd = -1, log_pid;
 static const struct client *log_client;
@@ -53,9 +51,8 @@ credit(void)
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	left += (now.tv_sec - last) / SECONDS_PER_LINE;
+	left = MIN(left + (now.tv_sec - last) / SECONDS_PER_LINE, BURST);
 	last = now.tv_sec - (now.tv_sec - last) % SECONDS_PER_LINE;
-	left = MIN(left, BURST);
 	return left > 0 ? left-- : 0;
 }
 

@@ -16,12 +16,19 @@
 #define NR_OPEN 1048576
 #define FILES ((rlim_t)2 * WIRE_POOLS_MAX)
 
-/* Also what the environment held must not stay readable in this process. */
+/*
+ * Also what it held must not stay readable in this process.  The kernel puts it
+ * between the arguments and the program's path (fs/exec.c); the dynamic linker
+ * has made environ shorter by what it would not have.
+ */
 static void
-environment_clear(void)
+environment_clear(char *last_argument)
 {
-	for (char **e = environ; e != NULL && *e != NULL; e++)
-		memset(*e, 0, strlen(*e));
+	char *from = last_argument + strlen(last_argument) + 1;
+	const uintptr_t end = getauxval(AT_EXECFN);
+
+	if ((uintptr_t)from < end)
+		memset(from, 0, end - (uintptr_t)from);
 	environ = NULL;
 }
 
@@ -106,8 +113,9 @@ surroundings_reset(void)
 	int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
 
 	if (fd != -1 && write(fd, OOM_SCORE_ADJ, strlen(OOM_SCORE_ADJ)) == -1)
-		errno = 0; /* FD is closed with what else is open */
+		errno = 0; /* closed with what else is open */
 	setpriority(PRIO_PROCESS, 0, 0);
+	sched_setscheduler(0, SCHED_OTHER, &(struct sched_param){ 0 });
 	prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0);
 	umask(077);
 	if (chdir("/") == -1)
@@ -115,6 +123,9 @@ surroundings_reset(void)
 	/* Refused to who leads a process group, as we may already. */
 	if (setsid() == -1 && getsid(0) != getpid())
 		die("cannot leave the caller's session");
+	/* Who has led a session before has its terminal still. */
+	if ((fd = open("/dev/tty", O_RDWR | O_CLOEXEC)) != -1)
+		ioctl(fd, TIOCNOTTY);
 }
 
 /* Whether this helper can serve CLIENT, and how much it may have. */
@@ -150,7 +161,7 @@ main(int argc, char *argv[])
 		return EX_USAGE;
 	program_invocation_short_name = (char []){ NAME };
 	privilege_undumpable();
-	environment_clear();
+	environment_clear(argv[argc - 1]);
 	descriptors_sanitise();
 	admin(argc, argv);
 	client_identify(&client);

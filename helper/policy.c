@@ -78,7 +78,7 @@ line_parse(char *line, const struct client *client, struct policy *policy,
 {
 	char *words[4], *rest;
 	enum rank rank = RANK_ALL;
-	const char *wrong = NULL;
+	const char *wrong;
 	struct rule *rule;
 	uint64_t value;
 	int count = 0;
@@ -99,13 +99,10 @@ line_parse(char *line, const struct client *client, struct policy *policy,
 		return "does not take so many words, or so few";
 	if (rule == &policy->total && rule->rank != RANK_NONE)
 		return "was given before";
-	*word = words[1];
-	if (count == 3)
-		wrong = domain_parse(words[1], client, &rank);
-	if (wrong == NULL) {
-		*word = words[count - 1];
-		wrong = number_parse(*word, rule != &policy->helpers, &value);
-	}
+	*word = words[count - 1];
+	wrong = number_parse(*word, rule != &policy->helpers, &value);
+	if (wrong == NULL && count == 3)
+		wrong = domain_parse(*word = words[1], client, &rank);
 	if (wrong == NULL && rank != RANK_NONE && (rank > rule->rank ||
 	    (rank == rule->rank && value > rule->value)))
 		*rule = (struct rule){ value, rank };

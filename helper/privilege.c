@@ -55,9 +55,11 @@ caller(void)
 struct account
 privilege_identify(void)
 {
-	struct account who = { geteuid(), getegid(), true };
+	struct account who = { geteuid(), getegid(), true }, account;
 
-	return who.uid != 0 || account_find(&who) ? who : caller();
+	if ((who.uid == 0 || getuid() == 0) && account_find(&account))
+		return account;
+	return who.uid != 0 ? who : caller();
 }
 
 void
@@ -68,14 +70,15 @@ client_from_process(struct client *client)
 	if (n == -1)
 		die("groups");
 	client->uid = getuid();
-	client->pid = getpid();
 	client->group_count = (size_t)n;
 	client->groups[client->group_count++] = getgid();
 }
 
 /*
  * Our real user is who started us, and cannot be borrowed as a socket can.  The
- * system, as root or as our own account, has done so for the socket's peer.
+ * system, as root or as our own account, has done so for the socket's peer.  If
+ * there is no telling who our account is, either is the caller, or the ledger
+ * will not be ours to open.
  */
 void
 client_identify(struct client *client)
@@ -84,19 +87,18 @@ client_identify(struct client *client)
 	    groups_length = NGROUPS_MAX * sizeof(gid_t);
 	struct account account;
 	struct ucred peer;
-	int domain, type;
+	int type;
 
-	if (getsockopt(0, SOL_SOCKET, SO_DOMAIN, &domain, &length) == -1 ||
-	    getsockopt(0, SOL_SOCKET, SO_TYPE, &type, &length) == -1 ||
+	/* Without a user: it is not connected, or not of the Unix domain. */
+	if (getsockopt(0, SOL_SOCKET, SO_TYPE, &type, &length) == -1 ||
 	    getsockopt(0, SOL_SOCKET, SO_PEERCRED, &peer, &peer_length) == -1 ||
-	    domain != AF_UNIX || type != SOCK_SEQPACKET ||
-	    peer.uid == (uid_t)-1) /* not connected */
+	    type != SOCK_SEQPACKET || peer.uid == (uid_t)-1)
 		errx(EX_USAGE, "this program is started by libsecmalloc, with a"
 		    " socket as standard input; see " NAME "(8)");
 	client_from_process(client);
 	client->pid = peer.pid;
-	if (client->uid != 0 &&
-	    (!account_find(&account) || client->uid != account.uid))
+	if (client->uid != 0 && account_find(&account) &&
+	    client->uid != account.uid)
 		return;
 	/* Before Linux 4.13 a peer has no group but its primary one. */
 	if (getsockopt(0, SOL_SOCKET, SO_PEERGROUPS, client->groups,
@@ -168,6 +170,9 @@ privilege_drop(struct account who)
 	int bits = prctl(PR_GET_SECUREBITS, 0, 0, 0, 0);
 	bool setpcap;
 
+	/* Permitted is not yet effective, where root starts a file of ours. */
+	capabilities_set(lock | CAP_TO_MASK(CAP_SETPCAP) |
+	    CAP_TO_MASK(CAP_SETGID) | CAP_TO_MASK(CAP_SETUID), false);
 	for (cap_value_t cap = 0; cap_get_bound(cap) >= 0; cap++)
 		if (cap_drop_bound(cap) == -1)
 			break; /* without CAP_SETPCAP there is no more to do */

@@ -21,7 +21,8 @@ static const struct {
 	unsigned count;
 	struct scmp_arg_cmp arguments[2];
 } permitted[] = {
-	{ "recvmsg", 0, {} }, { "sendmsg", 0, {} }, { "shutdown", 0, {} },
+	{ "recvmsg", 1, { IS(0, 0) } }, { "sendmsg", 1, { IS(0, 0) } },
+	{ "shutdown", 1, { IS(0, 0) } },
 	{ "poll", 0, {} }, { "ppoll", 0, {} }, { "ppoll_time64", 0, {} },
 	{ "ioctl", 2, { IS(0, 0), IS(1, SIOCOUTQ) } },
 	{ "write", 1, { IS(0, 1) } }, /* the log */
@@ -66,8 +67,7 @@ sandbox_enter(void)
 	}
 	if (error == 0)
 		error = seccomp_load(filter);
-	errno = -error;
-	if (error != 0)
+	if ((errno = -error) != 0)
 		die("seccomp");
 }
 #else

@@ -7,19 +7,17 @@
 #include "helper.h"
 
 /*
- * Milliseconds that a silence may last in which nobody maps a pool, and that
- * one who is refused may take to ask why.
+ * Milliseconds that a silence may last in which nobody maps a pool, that he who
+ * is refused may take to ask why, and between two looks at what is unread.
  */
 #ifndef PATIENCE_MS
 #define PATIENCE_MS 60000
 #endif
 #define REFUSED_MS 1000
+#define UNREAD_MS 250
 
 /* Where in a conversation we are. */
 enum { GREETING = 1, READY = 2, GRANTED = 4 /* a pool, not yet locked */ };
-
-/* Fields of a request that may be other than zero. */
-enum { FIELD_ID = 1, FIELD_A = 2, FIELD_B = 4 };
 
 struct reply {
 	struct wire_message message;
@@ -29,11 +27,11 @@ struct reply {
 static enum wire_status able_to_serve;
 static bool greeted;
 
-/* The handlers: false if the request breaks a rule of form. */
+/* The handlers: false if a field is set that has no meaning, or a wrong one. */
 static bool
 hello(const struct wire_message *m, struct reply *r)
 {
-	if (m->a > m->b)
+	if (m->id != 0 || m->a > m->b)
 		return false;
 	greeted = true;
 	r->message.status = m->a > WIRE_VERSION || m->b < WIRE_VERSION ?
@@ -49,6 +47,8 @@ hello(const struct wire_message *m, struct reply *r)
 static bool
 grant(const struct wire_message *m, struct reply *r)
 {
+	if (m->id != 0 || m->b != 0)
+		return false;
 	r->message.status = locker_grant(m->a, &r->message.id, &r->fd);
 	return true;
 }
@@ -56,7 +56,7 @@ grant(const struct wire_message *m, struct reply *r)
 static bool
 lock(const struct wire_message *m, struct reply *r)
 {
-	if (m->id != locker.outstanding)
+	if (m->id != locker.outstanding || m->a != 0 || m->b != 0)
 		return false;
 	r->message.status = locker_lock();
 	r->message.a = r->message.status == WIRE_OK ? locker.locked : 0;
@@ -66,7 +66,7 @@ lock(const struct wire_message *m, struct reply *r)
 static bool
 release(const struct wire_message *m, struct reply *r)
 {
-	if (!locker_release(m->id))
+	if (m->a != 0 || m->b != 0 || !locker_release(m->id))
 		return false;
 	r->message.a = locker.locked;
 	return true;
@@ -75,7 +75,8 @@ release(const struct wire_message *m, struct reply *r)
 static bool
 status(const struct wire_message *m, struct reply *r)
 {
-	(void)m;
+	if (m->id != 0 || m->a != 0 || m->b != 0)
+		return false;
 	r->message.a = locker.locked;
 	r->message.b = locker.locked_pools;
 	r->message.c = locker_left();
@@ -83,16 +84,14 @@ status(const struct wire_message *m, struct reply *r)
 }
 
 static const struct {
-	uint16_t type;
 	unsigned when;
-	unsigned fields;
 	bool (*handle)(const struct wire_message *, struct reply *);
 } requests[] = {
-	{ WIRE_HELLO, GREETING, FIELD_A | FIELD_B, hello },
-	{ WIRE_GRANT, READY, FIELD_A, grant },
-	{ WIRE_LOCK, GRANTED, FIELD_ID, lock },
-	{ WIRE_RELEASE, READY | GRANTED, FIELD_ID, release },
-	{ WIRE_STATUS, READY | GRANTED, 0, status },
+	[WIRE_HELLO] = { GREETING, hello },
+	[WIRE_GRANT] = { READY, grant },
+	[WIRE_LOCK] = { GRANTED, lock },
+	[WIRE_RELEASE] = { READY | GRANTED, release },
+	[WIRE_STATUS] = { READY | GRANTED, status },
 };
 
 /*
@@ -180,7 +179,7 @@ static bool
 request_handle(const unsigned char packet[WIRE_REQUEST_LEN], struct reply *r)
 {
 	unsigned now = !greeted ? GREETING :
-	    locker.outstanding == 0 ? READY : GRANTED, used;
+	    locker.outstanding == 0 ? READY : GRANTED;
 	struct wire_message m;
 
 	if (wire_unpack(packet, WIRE_REQUEST_LEN, &m) == -1 ||
@@ -188,36 +187,35 @@ request_handle(const unsigned char packet[WIRE_REQUEST_LEN], struct reply *r)
 		return false;
 	*r = (struct reply){ .message = { .version = WIRE_VERSION,
 	    .type = m.type }, .fd = -1 };
-	used = (m.id != 0 ? FIELD_ID : 0U) | (m.a != 0 ? FIELD_A : 0U) |
-	    (m.b != 0 ? FIELD_B : 0U);
-	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++)
-		if (requests[i].type == m.type)
-			return (requests[i].when & now) != 0 &&
-			    (used & ~requests[i].fields) == 0 &&
-			    requests[i].handle(&m, r);
-	return false;
+	return m.type < sizeof(requests) / sizeof(requests[0]) &&
+	    (requests[m.type].when & now) != 0 && requests[m.type].handle(&m, r);
+}
+
+/* Who asks on and on and reads no reply would fill the kernel with them. */
+static bool
+replies_are_read(void)
+{
+	int unread;
+
+	return ioctl(0, SIOCOUTQ, &unread) == 0 && unread == 0;
 }
 
 /* False once the conversation is over. */
 static bool
 request_answer(const unsigned char packet[WIRE_REQUEST_LEN], ssize_t length)
 {
+	const char *wrong;
 	struct reply r;
-	int unread;
 
 	if (length == 0)
 		return false;
-	/* Who reads no reply would fill the kernel with them. */
-	if (ioctl(0, SIOCOUTQ, &unread) == -1 || unread != 0) {
-		refuse(WIRE_OK, "replies are not read");
-		return false;
-	}
-	if (length != WIRE_REQUEST_LEN || !request_handle(packet, &r)) {
-		refuse(WIRE_OK, "malformed request");
-		return false;
-	}
-	return reply_deliver(&r) && (r.message.type != WIRE_HELLO ||
-	    r.message.status == WIRE_OK);
+	wrong = !replies_are_read() ? "replies are not read" :
+	    length != WIRE_REQUEST_LEN || !request_handle(packet, &r) ?
+	    "malformed request" : NULL;
+	if (wrong != NULL)
+		refuse(WIRE_OK, "%s", wrong);
+	return wrong == NULL && reply_deliver(&r) &&
+	    (r.message.type != WIRE_HELLO || r.message.status == WIRE_OK);
 }
 
 void
@@ -230,5 +228,13 @@ serve(enum wire_status able)
 		;
 	/* Others may hold descriptors of our end of the socket. */
 	shutdown(0, SHUT_RDWR);
+	/*
+	 * A descriptor that was not received counts against our account, of all
+	 * its helpers together; so its client's place is not free yet.
+	 */
+	while (locker.outstanding != 0 && !replies_are_read()) {
+		locker_reap();
+		poll(NULL, 0, UNREAD_MS);
+	}
 	close(0);
 }

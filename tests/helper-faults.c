@@ -3,8 +3,8 @@
  * helper-faults.c: linked into a copy of the helper with --wrap, makes one
  * call of one function fail, or a call that the helper never makes, as the plan
  * says that is shared with the test through a file beside the program
- * (<program>.plan): a helper is given neither argument nor environment.  It must
- * not know what the helper does.
+ * (<program>.plan): a helper is given neither argument nor environment.  It
+ * must not know what the helper does.
  */
 #include "config.h"
 

@@ -225,9 +225,10 @@ resource_allowed() {
 	requires root helper-a helper-b helper-c
 	local helper
 	for helper in "$HELPER_A" "$HELPER_B" "$HELPER_C"; do
-		talk "$STAGE/bin/wire" "$helper"
+		talk setpriv --groups 12345 "$STAGE/bin/wire" "$helper"
 		expect_locked $KIB256
 		expect_pages "$CLIENT" $KIB256 all
+		same "$(field Groups)" "" Groups
 		same "$(field Uid)" "$HELPER_UID $HELPER_UID $HELPER_UID $HELPER_UID" Uid
 		same "$(field CapPrm)" 0000000000004000 CapPrm
 		same "$(field CapBnd)" 0000000000000000 CapBnd

@@ -51,6 +51,11 @@ requires_why() {
 		as_nobody unshare --user true 2>/dev/null ||
 			echo "needs user namespaces for ordinary users"
 		;;
+	libfuzzer)
+		echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
+			clang -fsanitize=address,fuzzer -xc - -o /dev/null 2>/dev/null ||
+			echo "needs clang with libFuzzer"
+		;;
 	command:*)
 		command -v "${1#command:}" >/dev/null || echo "needs ${1#command:}"
 		;;

@@ -85,6 +85,7 @@ struct pool {
 	uint32_t id;
 	int fd;
 	bool locked, keeps; /* keeps: the mapping counts for the helper */
+	bool under_way;     /* its descriptor was sent, and not received */
 };
 
 struct client {
@@ -123,7 +124,7 @@ struct report {
 	int32_t helper;
 	int32_t outcome;
 	uint32_t pools;      /* that the helper should have */
-	uint32_t greeted, ended;
+	uint32_t greeted, ended, unread;
 };
 
 static inline size_t
@@ -314,6 +315,14 @@ client_map(struct client *c)
 	p->keeps = true;
 }
 
+/* One was granted, and the answer that carries it stays unread. */
+static inline void
+client_leaves_unread(struct client *c)
+{
+	c->pool[c->count++] = (struct pool){ .size = pool_size(), .fd = -1,
+	    .under_way = true };
+}
+
 static inline void
 client_populate(struct client *c)
 {
@@ -381,10 +390,11 @@ client_report(int judge, const struct client *c, int outcome, pid_t holder)
 		const struct pool *p = &c->pool[i];
 
 		/* Of those that are not kept, an end leaves nothing. */
-		if (c->ended && !(p->locked && p->keeps))
+		if (c->ended && !(p->locked && p->keeps) && !p->under_way)
 			continue;
 		r.pools++;
 		r.held += p->size;
+		r.unread |= p->under_way;
 		if (p->locked && p->keeps) {
 			r.at = (uintptr_t)p->base;
 			r.size = p->size;
@@ -654,7 +664,7 @@ helper_settles(const struct report *r, const struct seen *before,
 		seen = look_at(r->helper);
 		if (gone ? seen.sockets + seen.memfds + seen.others == 0 :
 		    seen.memfds == r->pools &&
-		    seen.sockets == before->sockets - r->ended &&
+		    seen.sockets == before->sockets - (r->ended && !r->unread) &&
 		    seen.others == before->others &&
 		    ledger_says((witness.report.held + r->held) / page_size(),
 		    2))

@@ -421,7 +421,7 @@ hazard(char *word)
 
 static unsigned attacks;
 
-/* RESULT may be an errno other than of a refusal: of what was not looked for. */
+/* An errno other than of a refusal tells that it was not refused. */
 static void
 attack(const char *name, long result)
 {
