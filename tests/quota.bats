@@ -116,6 +116,21 @@ running() {
 	done
 }
 
+@test "who asks on and on for more than there is takes nothing from others meanwhile" {
+	local -a greedy=(b="$ALICE" b.hello:OK\*) modest=(c="$BOB" c.hello:OK\*)
+	local more=$((HALF + HALF / 2))
+	policy "limit * 1M" "total 1M"
+	for _ in {1..3000}; do
+		greedy+=("b.grant=$more:EDQUOT")
+		modest+=("c.grant=$((HALF / 2)):OK" "c.give=1:OK")
+	done
+	quota "$HELPER_A" a=65534 a.hello:OK\* "a.take=$HALF:OK" '!sleep 10' &
+	sleep 0.5
+	quota "$HELPER_A" "${greedy[@]}" &
+	quota "$HELPER_A" "${modest[@]}"
+	wait
+}
+
 @test "what the total refuses is not charged to the user either" {
 	policy "limit * 1M" "total 512K"
 	quota "$HELPER_A" a=65534 a.hello:OK\* b="$ALICE" b.hello:OK\* "a.take=$HALF:OK" \

@@ -398,7 +398,7 @@ static ssize_t
 call_recvmsg(struct msghdr *msg, int flags)
 {
 	must((flags & MSG_DONTWAIT) != 0);
-	if (is_fault(CALL_RECVMSG))
+	if (!client.over && is_fault(CALL_RECVMSG))
 		return errno == EINTR || errno == EAGAIN ? -1 :
 		    noted_lost(CALL_RECVMSG);
 	client.flying = false;
