@@ -7,7 +7,6 @@
 #include "config.h"
 #include "helper.h"
 
-#define DIGITS "0123456789"
 #define FILE_MAX (64 * 1024) /* bytes */
 
 /* What is wrong with WORD, or NULL; as all of these parsers. */
@@ -19,7 +18,7 @@ number_parse(const char *word, bool is_size, uint64_t *number)
 
 	errno = 0;
 	*number = strtoull(word, &end, 10);
-	if (strspn(word, DIGITS) == 0)
+	if (strspn(word, "0123456789") == 0)
 		return "is not a number";
 	if (is_size && *end != '\0') {
 		unit = *end == 'K' ? 1 << 10 : *end == 'M' ? 1 << 20 :
@@ -51,7 +50,7 @@ domain_parse(const char *domain, const struct client *client, enum rank *rank)
 		*rank = RANK_ALL;
 	else if (*name == '\0')
 		return "is no name";
-	else if (name[strspn(name, DIGITS)] == '\0') {
+	else if (name[strspn(name, "0123456789")] == '\0') {
 		if (number_parse(name, false, &id) != NULL || id >= (id_t)-1)
 			return "is too large";
 	} else {

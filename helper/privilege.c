@@ -125,11 +125,9 @@ capabilities_set(uint32_t wanted, bool force)
 	caps[0].effective = caps[0].permitted;
 	caps[0].inheritable = 0;
 	caps[1] = (struct __user_cap_data_struct){ 0, 0, 0 };
-	if (capset(&h, caps) == 0)
-		return caps[0].permitted == wanted;
-	if (!force)
+	if ((capset(&h, caps) == -1 && !force) || capget(&h, caps) == -1)
 		die("capabilities");
-	return false;
+	return caps[0].permitted == wanted;
 }
 
 /* An id that a user namespace does not map cannot be set, not even again. */

@@ -22,11 +22,10 @@ static const struct {
 	struct scmp_arg_cmp arguments[2];
 } permitted[] = {
 	{ "recvmsg", 1, { IS(0, 0) } }, { "sendmsg", 1, { IS(0, 0) } },
-	{ "shutdown", 1, { IS(0, 0) } },
+	{ "shutdown", 1, { IS(0, 0) } }, { "close", 0, {} },
 	{ "poll", 0, {} }, { "ppoll", 0, {} }, { "ppoll_time64", 0, {} },
 	{ "ioctl", 2, { IS(0, 0), IS(1, SIOCOUTQ) } },
 	{ "write", 1, { IS(0, 1) } }, /* the log */
-	{ "close", 0, {} },
 	{ "memfd_create", 0, {} }, { "fchmod", 1, { IS(1, 0) } },
 	{ "ftruncate", 0, {} }, { "ftruncate64", 0, {} },
 	{ "fcntl", 1, { IS(1, F_ADD_SEALS) } },
@@ -40,11 +39,11 @@ static const struct {
 	{ "statx", 1, { NOTHING_BUT(2, AT_EMPTY_PATH | AT_NO_AUTOMOUNT) } },
 	{ "mmap", 2, { NOTHING_BUT(2, PROT_READ), IS(3, MAP_PRIVATE) } },
 	{ "mmap2", 2, { NOTHING_BUT(2, PROT_READ), IS(3, MAP_PRIVATE) } },
-	{ "mlock", 0, {} }, { "munmap", 0, {} },
 	{ "mprotect", 1, { IS(2, PROT_NONE) } },
+	{ "mlock", 0, {} }, { "munmap", 0, {} }, { "exit_group", 0, {} },
 	{ "clock_gettime", 0, {} }, { "clock_gettime64", 0, {} },
 	{ "clock_nanosleep", 0, {} }, { "clock_nanosleep_time64", 0, {} },
-	{ "restart_syscall", 0, {} }, { "exit_group", 0, {} },
+	{ "restart_syscall", 0, {} },
 };
 
 /*

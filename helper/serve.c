@@ -188,7 +188,8 @@ request_handle(const unsigned char packet[WIRE_REQUEST_LEN], struct reply *r)
 	*r = (struct reply){ .message = { .version = WIRE_VERSION,
 	    .type = m.type }, .fd = -1 };
 	return m.type < sizeof(requests) / sizeof(requests[0]) &&
-	    (requests[m.type].when & now) != 0 && requests[m.type].handle(&m, r);
+	    (requests[m.type].when & now) != 0 &&
+	    requests[m.type].handle(&m, r);
 }
 
 /* Who asks on and on and reads no reply would fill the kernel with them. */
@@ -230,9 +231,13 @@ serve(enum wire_status able)
 	shutdown(0, SHUT_RDWR);
 	/*
 	 * A descriptor that was not received counts against our account, of all
-	 * its helpers together; so its client's place is not free yet.
+	 * its helpers together; so its client's place is not free yet.  What is
+	 * left of requests goes, for one may hold the other end open.
 	 */
 	while (locker.outstanding != 0 && !replies_are_read()) {
+		while (recvmsg(0, &(struct msghdr){ .msg_iovlen = 0 },
+		    MSG_DONTWAIT | MSG_TRUNC) > 0)
+			;
 		locker_reap();
 		poll(NULL, 0, UNREAD_MS);
 	}
