@@ -16,8 +16,9 @@ check_config(const char *path, bool trusted)
 	client_from_process(&client);
 	if (!policy_read(path, trusted, &client, &policy, why))
 		errx(EX_CONFIG, "%s", why);
-	printf("%s: correct\nuser %u: limit %" PRIu64 " bytes, helpers %" PRIu64
-	    "; total %" PRIu64 " bytes\n", path, client.uid,
+	printf("%s: %s\nuser %u: limit %" PRIu64 " bytes, helpers %" PRIu64
+	    "; total %" PRIu64 " bytes\n", path, access(path, F_OK) == 0 ?
+	    "correct" : "is missing: the defaults hold", client.uid,
 	    policy.limit.value, policy.helpers.value, policy.total.value);
 }
 

@@ -158,9 +158,14 @@ book_take(struct book *book, uint64_t n)
 void
 ledger_prepare(const struct account *owner)
 {
-	if (geteuid() == 0 && owner->uid != 0 && mkdir(LEDGER_DIR, 0700) == 0 &&
-	    chown(LEDGER_DIR, owner->uid, owner->gid) == -1)
-		rmdir(LEDGER_DIR);
+	struct stat st;
+
+	/* Whoever has made it may have been killed before it had its owner. */
+	if (geteuid() == 0 && owner->uid != 0 &&
+	    (mkdir(LEDGER_DIR, 0700) == 0 || errno == EEXIST) &&
+	    lstat(LEDGER_DIR, &st) == 0 && S_ISDIR(st.st_mode) &&
+	    st.st_uid == 0 && lchown(LEDGER_DIR, owner->uid, owner->gid) == -1)
+		errno = EPERM; /* as will be found out */
 }
 
 /* Ours alone: whoever can open the file, if only to read, can block it. */
@@ -265,7 +270,8 @@ ledger_print(void)
 	struct range gap, searched = { 0, (uint64_t)TOTAL << USER_SHIFT };
 	uint64_t count = 0;
 
-	if (!files_open() && errno != ENOENT)
+	if (!files_open() &&
+	    (errno != ENOENT || access(LEDGER_DIR, F_OK) == -1))
 		return false;
 	printf("%-32s %8s %16s\n", "user", "helpers", "bytes");
 	while (looking != -1 && searched.from < searched.to) {

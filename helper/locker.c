@@ -96,7 +96,7 @@ static const char *
 pool_charge(uint64_t bytes)
 {
 	if (bytes > locker.limit - locker.held)
-		return "the user's limit";
+		return "limit or total";
 	if (pool_count == WIRE_POOLS_MAX || last_id == UINT32_MAX)
 		return "the number of pools";
 	return ledger_take(bytes / page_size());
@@ -105,7 +105,6 @@ pool_charge(uint64_t bytes)
 enum wire_status
 locker_grant(uint64_t bytes, uint32_t *id, int *fd)
 {
-	enum wire_status status;
 	const char *against;
 
 	if (bytes == 0 || bytes % page_size() != 0)
@@ -114,9 +113,8 @@ locker_grant(uint64_t bytes, uint32_t *id, int *fd)
 		return refuse(WIRE_EDQUOT, "%" PRIu64 " bytes more than %s",
 		    bytes, against);
 	if ((*fd = memfd_make((size_t)bytes)) == -1) {
-		status = refuse_errno("a pool");
-		ledger_give(bytes / page_size());
-		return status;
+		ledger_give(bytes / page_size()); /* leaves errno alone */
+		return refuse_errno("a pool");
 	}
 	locker.outstanding = *id = ++last_id;
 	pools[pool_count++] = (struct pool){ MAP_FAILED, (size_t)bytes, *id,

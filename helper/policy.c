@@ -35,7 +35,7 @@ number_parse(const char *word, bool is_size, uint64_t *number)
 	return NULL;
 }
 
-/* How narrowly DOMAIN means the client: not at all, if there is no such. */
+/* How narrowly DOMAIN means the client. */
 static const char *
 domain_parse(const char *domain, const struct client *client, enum rank *rank)
 {
@@ -53,15 +53,12 @@ domain_parse(const char *domain, const struct client *client, enum rank *rank)
 	else if (name[strspn(name, "0123456789")] == '\0') {
 		if (number_parse(name, false, &id) != NULL || id >= (id_t)-1)
 			return "is too large";
-	} else {
-		errno = 0;
-		if (is_group && (gr = getgrnam(name)) != NULL)
-			id = gr->gr_gid;
-		else if (!is_group && (pw = getpwnam(name)) != NULL)
-			id = pw->pw_uid;
-		else if (errno != 0 && errno != ENOENT && errno != ESRCH)
-			return strerror(errno); /* it may be the client's */
-	}
+	} else if (is_group && (gr = getgrnam(name)) != NULL)
+		id = gr->gr_gid;
+	else if (!is_group && (pw = getpwnam(name)) != NULL)
+		id = pw->pw_uid;
+	else /* or could not be asked for, and is whom the line restricts */
+		return "is not known";
 	if (!is_group && id == client->uid)
 		*rank = RANK_USER;
 	for (size_t i = 0; is_group && i < client->group_count; i++)
@@ -95,7 +92,8 @@ line_parse(char *line, const struct client *client, struct policy *policy,
 	if (rule == NULL)
 		return "is no keyword";
 	if (count != (rule == &policy->total ? 2 : 3))
-		return "does not take so many words, or so few";
+		return rule == &policy->total ? "needs a size" :
+		    "needs a user, @group or *, and a number";
 	if (rule == &policy->total && rule->rank != RANK_NONE)
 		return "was given before";
 	*word = words[count - 1];
@@ -119,8 +117,7 @@ policy_parse(const char *path, char *text, const struct client *client,
 	    .helpers.value = 64 };
 	number_parse("25%", true, &policy->total.value);
 	for (int n = 1; (line = strsep(&text, "\n")) != NULL; n++) {
-		wrong = line_parse(line, client, policy, &word);
-		if (wrong != NULL) {
+		if ((wrong = line_parse(line, client, policy, &word)) != NULL) {
 			snprintf(why, WHY_SIZE, "%s:%d: '%.32s' %s", path, n,
 			    word, wrong);
 			printable(why);
@@ -144,10 +141,11 @@ file_read(const char *path, bool trusted, char text[FILE_MAX + 1])
 		return errno == ENOENT && !trusted ? NULL : strerror(errno);
 	if (fstat(fd, &st) == -1 || !S_ISREG(st.st_mode))
 		wrong = "is not a regular file";
-	else if (!trusted && st.st_uid != 0)
-		wrong = "is not root's";
-	else if (!trusted && (st.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+	else if (!trusted && (st.st_uid != 0 ||
+	    (st.st_mode & (S_IWGRP | S_IWOTH)) != 0))
 		wrong = "can be written by others than root";
+	else if (!trusted && (st.st_mode & S_IROTH) == 0)
+		wrong = "cannot be read by all";
 	for (; wrong == NULL && n > 0 && length <= FILE_MAX;
 	    length += (size_t)n)
 		if ((n = read(fd, text + length, FILE_MAX + 1 - length)) == -1)

@@ -76,9 +76,10 @@ client_from_process(struct client *client)
 
 /*
  * Our real user is who started us, and cannot be borrowed as a socket can.  The
- * system, as root or as our own account, has done so for the socket's peer.  If
- * there is no telling who our account is, either is the caller, or the ledger
- * will not be ours to open.
+ * system, as root or as our own account, has done so for the socket's peer.  A
+ * caller's limits may keep us from finding out which account that is: who has
+ * our effective user then is not trusted to be it, since the ledger of another
+ * account is not his to open.
  */
 void
 client_identify(struct client *client)
@@ -97,8 +98,8 @@ client_identify(struct client *client)
 		    " socket as standard input; see " NAME "(8)");
 	client_from_process(client);
 	client->pid = peer.pid;
-	if (client->uid != 0 && account_find(&account) &&
-	    client->uid != account.uid)
+	if (client->uid != 0 && (client->uid != geteuid() ||
+	    (account_find(&account) && client->uid != account.uid)))
 		return;
 	/* Before Linux 4.13 a peer has no group but its primary one. */
 	if (getsockopt(0, SOL_SOCKET, SO_PEERGROUPS, client->groups,

@@ -113,8 +113,9 @@ with_own_etc() {
 		>"$BATS_TEST_TMPDIR/defaults"
 	[ "$(wc -l <"$BATS_TEST_TMPDIR/defaults")" = 3 ]
 	[ "$(grants "$BATS_TEST_TMPDIR/defaults")" = "$default" ]
-	# So are the examples beside it.
-	sed -E 's/^#(total|limit|helpers) /\1 /' "$installed" >"$BATS_TEST_TMPDIR/all"
+	# So are the examples beside it, for names that the system knows.
+	sed -E 's/^#(total|limit|helpers) /\1 /; s/ alice / root /; s/ @[a-z]+ / @0 /' \
+		"$installed" >"$BATS_TEST_TMPDIR/all"
 	grants "$BATS_TEST_TMPDIR/all"
 }
 
@@ -330,7 +331,7 @@ account_test() {
 		before=$(stat -c '%u %a %F' "$LEDGER_DIR")
 		place_helper
 		run -1 install_privileged setuid "$HELPER_UID"
-		[[ "$output" == *"nothing done"*"--runstatedir"* ]]
+		[[ "$output" == *"nothing done"*"--runstatedir"*"rm -r $LEDGER_DIR" ]]
 		looks_like 0 755 ''
 		[ "$(stat -c '%u %a %F' "$LEDGER_DIR")" = "$before" ]
 	done
@@ -366,6 +367,42 @@ account_test() {
 	run -1 install_privileged setuid "$HELPER_UID"
 	[[ "$output" == *"the policy is refused:"*"$POLICY:1:"* ]]
 	looks_like 0 755 ''
+}
+
+@test "a policy that not everybody may read is named as the reason, in every layout" {
+	requires root helper-a helper-b helper-c
+	echo 'limit * 64M' >"$POLICY"
+	chmod 600 "$POLICY"
+	for layout in setuid setuid-root caps; do
+		place_helper
+		run -1 install_privileged "$layout" "$HELPER_UID"
+		[[ "$output" == *"the policy is refused:"*"$POLICY: cannot be read by all"* ]]
+		looks_like 0 755 ''
+	done
+}
+
+@test "a policy that gives nobody anything takes no helper's privilege away" {
+	requires root helper-a helper-b helper-c
+	install -m 755 "$PROGRAM" "$STAGE/bin/check-helper"
+	for line in 'limit * 0' 'helpers * 0' "limit $NOBODY_UID 0" 'total 0'; do
+		echo "$line" >"$POLICY"
+		for layout in setuid setuid-root caps; do
+			# Without a ledger there are no helpers to count.
+			[ "$layout $line" != 'caps helpers * 0' ] || continue
+			place_helper
+			run -0 install_privileged "$layout" "$HELPER_UID"
+			[[ "$output" == *"the policy refuses this user, as it may"* ]]
+			[[ "$output" != *"locked memory"* ]]
+			case $layout in
+			setuid) looks_like "$HELPER_UID" 4755 cap_ipc_lock=p ;;
+			setuid-root) looks_like 0 4755 '' ;;
+			caps) looks_like 0 755 cap_ipc_lock=p ;;
+			esac
+		done
+		# One without a privilege is none that works.
+		run -1 as_nobody "$STAGE/bin/check-helper" "$HELPER_NONE"
+		[[ "$output" == "locked memory: no "* ]]
+	done
 }
 
 @test "--with-seccomp=yes insists on libseccomp, and without it names the packages" {

@@ -82,8 +82,6 @@ gives() {
 		helpers * 7\nlimit * 1M\ntotal 2M|1048576|7|2097152
 		helpers * $UINT64_MAX||$UINT64_MAX|
 		limit * 1\n#\xff\xfe\x01\nhelpers * 2|1|2|
-		limit % 5|||
-		limit \xff\xfe 5|||
 	END
 }
 
@@ -126,6 +124,8 @@ refuses() {
 		1|'helpers' *|helpers
 		1|'helpers' *|helpers 5
 		1|'helpers' *|helpers * 5 5
+		1|'%' *|limit % 5
+		1|'??' *|limit \xff\xfe 5
 		1|'-1' *|total -1
 		1|'+5' *|total +5
 		1|'0x10' *|total 0x10
@@ -209,9 +209,8 @@ refuses() {
 	refuses 1 "'limit' *"
 	content "limit * 5 $x"
 	refuses 1 "'limit' *"
-	# Nobody has such a name.
 	content "limit $x 5"
-	gives 67108864 64 "$DEFAULT_TOTAL" as_nobody
+	refuses 1 "'xxx*' is not known"
 }
 
 @test "the narrowest line counts, and of those that are alike the largest" {
@@ -239,7 +238,7 @@ refuses() {
 	END
 }
 
-@test "names are those of users and groups, and who is unknown to the system is nobody" {
+@test "names are those of users and groups, and one that is not known is an error" {
 	requires root helper-none
 	local name
 	name=$(id -gn 0)
@@ -247,8 +246,11 @@ refuses() {
 	gives 5 6 "$DEFAULT_TOTAL" as 0 0
 	gives 67108864 6 "$DEFAULT_TOTAL" as 65534 65534,0
 	gives 67108864 64 "$DEFAULT_TOTAL" as 65534 65534
-	content "limit @root-is-no-such-group 5\nhelpers no-such-user-here 6"
-	gives 67108864 64 "$DEFAULT_TOTAL" as 0 0
+	for name in no-such-user-here @no-such-group-here; do
+		content "limit * 1M\nlimit $name 0"
+		run -78 "$HELPER_NONE" --check-config "$FILE"
+		[ "$output" = "secmalloc-helper: $FILE:2: '$name' is not known" ]
+	done
 }
 
 @test "--check-config says what the policy gives its caller, whichever privilege the program has" {
@@ -291,7 +293,7 @@ refuses() {
 	echo 'total 5' >"$FILE/good"
 	ln -s good "$FILE/link"
 	for path in "$FILE" "$FILE/fifo" "$FILE/link" /dev/null /dev/zero "$FILE/missing"; do
-		run -78 timeout 5 "${AS_NOBODY[@]}" "$HELPER_NONE" --check-config "$path" 3>&-
+		run -78 as_nobody timeout 5 "$HELPER_NONE" --check-config "$path"
 		echo "$output"
 		[[ $output == "secmalloc-helper: $path: "* ]]
 	done

@@ -39,6 +39,8 @@ enum {
 	DESCRIPTORS = 16,   /* of a helper, looked at by thieves */
 
 	RACERS = 50,
+	KILLS = 2,                  /* more than these, and half of the quota */
+	PATIENCE_US = 30 * 1000000, /* are waited for */
 	/* Of one racer: all of them together want more than there is. */
 	RACER_POOLS = 6,
 	RACER_PAGES = 16    /* of one pool, at most */
@@ -792,7 +794,7 @@ race_report(uint64_t by_locks, uint64_t by_usage, unsigned kills,
 	/* And whoever looked did see something. */
 	return race->excesses == 0 && race->failures == 0 && survivors == 0 &&
 	    by_locks > race->quota / 2 && by_usage <= race->quota &&
-	    by_usage > race->quota / 2 && race->refusals > 0 && kills > 2;
+	    by_usage > race->quota / 2 && race->refusals > 0 && kills > KILLS;
 }
 
 /* Whether they take all that there is, once they give no more. */
@@ -833,6 +835,7 @@ static int
 race_run(unsigned seconds, uint64_t pages)
 {
 	int64_t end = now_us() + (int64_t)seconds * 1000000;
+	int64_t patience = now_us() + PATIENCE_US;
 	uint64_t locks = 0, usage = 0, seen;
 	const char *ledger = getenv("LEDGER");
 	pid_t racers[RACERS];
@@ -856,7 +859,9 @@ race_run(unsigned seconds, uint64_t pages)
 			sleep_ms(1);
 		else
 			err(1, "%s", path);
-	while (now_us() < end) {
+	/* On a busy machine, on until there was something to see. */
+	while (now_us() < end || (now_us() < patience && (kills <= KILLS ||
+	    locks <= pages / 2 || usage <= pages / 2))) {
 		if ((seen = observe_locks(&st)) > locks)
 			locks = seen;
 		if ((seen = observe_usage()) > usage)

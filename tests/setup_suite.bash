@@ -62,4 +62,17 @@ stage_helpers() {
 	# Last, since chown drops it; where it cannot be set `requires` says so.
 	setcap cap_ipc_lock=p "$HELPER_A" || true
 	setcap cap_ipc_lock=p "$HELPER_C" || true
+	stage_named
+}
+
+# One whose account is a name, if the system knows it.
+stage_named() {
+	local built=$abs_top_builddir/tests/secmalloc-helper-named
+	export HELPER_NAMED_A=$STAGE/account-daemon/a/secmalloc-helper
+	export HELPER_NAMED_B=$STAGE/account-daemon/b/secmalloc-helper
+	[ -f "$built" ] && getent passwd daemon >/dev/null || return 0
+	install -D -o daemon -g 0 -m 755 "$built" "$HELPER_NAMED_A"
+	install -D -o 0 -g 0 -m 755 "$built" "$HELPER_NAMED_B"
+	chmod 4755 "$HELPER_NAMED_A" "$HELPER_NAMED_B"
+	setcap cap_ipc_lock=p "$HELPER_NAMED_A" || true
 }

@@ -9,6 +9,8 @@
  *   start --end HELPER          says HELLO; prints the answer and the end
  *   start --unread N HELPER     leaves N descriptors unreceived, each sent by a
  *                               helper of its own, until standard input ends
+ *   start --listen PATH         prints the answer to HELLO of each helper that
+ *                               is connected to PATH, and hangs up at a line
  *   start --plan FILE FUNCTION  the first call of FUNCTION is to fail
  *   start --pages PID ADDRESS BYTES   prints how many pages are locked of how
  *                               many, as root
@@ -19,6 +21,7 @@
 #include <sys/ptrace.h>
 #include <sys/time.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 
 #include <err.h>
 #include <limits.h>
@@ -99,6 +102,32 @@ environment(char *assignment)
 {
 	if (putenv(assignment) != 0)
 		err(1, "putenv");
+}
+
+static int
+socket_at(const char *path, struct sockaddr_un *address)
+{
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	*address = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	if (fd == -1 || strlen(path) >= sizeof(address->sun_path))
+		err(1, "socket");
+	(void)snprintf(address->sun_path, sizeof(address->sun_path), "%s",
+	    path);
+	return fd;
+}
+
+/* Descriptor 0 is of somebody else's making: who listens at PATH. */
+static void
+peer(char *path)
+{
+	struct sockaddr_un address;
+	int fd = socket_at(path, &address);
+
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == -1 ||
+	    dup2(fd, 0) == -1)
+		err(1, "%s", path);
+	(void)close(fd);
 }
 
 /*
@@ -381,6 +410,7 @@ static const struct {
 	{ "no-argv", no_argv },
 	{ "close", close_descriptors },
 	{ "descriptors", descriptors },
+	{ "peer", peer },
 	{ "env", environment },
 	{ "huge-environment", environment_huge },
 	{ "block", block },
@@ -666,6 +696,30 @@ unread(int n, char *path)
 	return 0;
 }
 
+/* Anybody may connect. */
+static int
+answers(const char *path)
+{
+	struct sockaddr_un address;
+	int listener = socket_at(path, &address), to;
+	char line[2];
+
+	if (bind(listener, (struct sockaddr *)&address,
+	    sizeof(address)) == -1 || chmod(path, 0666) == -1 ||
+	    listen(listener, 1) == -1)
+		err(1, "%s", path);
+	(void)puts("listening");
+	while (fflush(stdout) == 0 && (to = accept4(listener, NULL, NULL,
+	    SOCK_CLOEXEC)) != -1) {
+		printf("hello %d\n", hello(to));
+		(void)fflush(stdout);
+		if (read(STDIN_FILENO, line, sizeof(line)) <= 0)
+			return 0;
+		(void)close(to);
+	}
+	err(1, "accept");
+}
+
 static int
 plan_write(const char *path, const char *function)
 {
@@ -722,6 +776,8 @@ main(int argc, char *argv[])
 		return end(argv[2]);
 	if (argc == 4 && strcmp(argv[1], "--unread") == 0)
 		return unread(atoi(argv[2]), argv[3]);
+	if (argc == 3 && strcmp(argv[1], "--listen") == 0)
+		return answers(argv[2]);
 	if (argc == 4 && strcmp(argv[1], "--plan") == 0)
 		return plan_write(argv[2], argv[3]);
 	if (argc == 5 && strcmp(argv[1], "--pages") == 0)

@@ -231,10 +231,8 @@ book_domain(struct word w, const struct client *client, enum rank *rank)
 		memcpy(text, name.at, name.length);
 		text[name.length] = '\0';
 		found = known_find(known, count, text);
-		if (found == NULL)
-			return name.length > 0;
-		if (found->error != 0)
-			return found->error == ENOENT || found->error == ESRCH;
+		if (found == NULL || found->error != 0)
+			return false;
 		id = found->id;
 	}
 	if (of_group && is_of_group(client, id))
@@ -418,7 +416,7 @@ file_check(const uint8_t *data, size_t size, const struct client *client,
 
 	for (size_t i = 0; i < COUNT(modes); i++) {
 		file_write(data, size, modes[i]);
-		safe = geteuid() == 0 && (modes[i] & 022) == 0;
+		safe = geteuid() == 0 && (modes[i] & 026) == 04;
 		must(policy_read(PATH, true, client, &q, why) ==
 		    (whole && right));
 		if (whole && right)
