@@ -163,7 +163,7 @@ ledger_prepare(const struct account *owner)
 	/* Whoever has made it may have been killed before it had its owner. */
 	if (geteuid() == 0 && owner->uid != 0 &&
 	    (mkdir(LEDGER_DIR, 0700) == 0 || errno == EEXIST) &&
-	    lstat(LEDGER_DIR, &st) == 0 && S_ISDIR(st.st_mode) &&
+	    lstat(LEDGER_DIR, &st) == 0 && st.st_mode == (S_IFDIR | S_IRWXU) &&
 	    st.st_uid == 0 && lchown(LEDGER_DIR, owner->uid, owner->gid) == -1)
 		errno = EPERM; /* as will be found out */
 }

@@ -73,18 +73,18 @@ memfd_lock(int fd, size_t length)
 	return base;
 }
 
-/* Of a whole pool, since the caller's limits may be in force. */
+/* The file is a whole pool's, since the caller's limits may be in force. */
 enum wire_status
 locker_open(uint64_t limit)
 {
 	size_t bytes = TRIAL_BYTES - TRIAL_BYTES % page_size() + page_size();
 	int fd = memfd_make(bytes);
-	void *base = fd == -1 ? MAP_FAILED : memfd_lock(fd, bytes);
+	void *base = fd == -1 ? MAP_FAILED : memfd_lock(fd, page_size());
 	enum wire_status status = base != MAP_FAILED ? WIRE_OK :
 	    refuse_errno("this helper cannot lock memory");
 
 	if (base != MAP_FAILED)
-		munmap(base, bytes);
+		munmap(base, page_size());
 	if (fd != -1)
 		close(fd);
 	locker.limit = MIN(limit, SIZE_MAX / 2) / page_size() * page_size();

@@ -77,9 +77,8 @@ client_from_process(struct client *client)
 /*
  * Our real user is who started us, and cannot be borrowed as a socket can.  The
  * system, as root or as our own account, has done so for the socket's peer.  A
- * caller's limits may keep us from finding out which account that is: who has
- * our effective user then is not trusted to be it, since the ledger of another
- * account is not his to open.
+ * caller's limits may keep us from finding out which account that is; then it
+ * is our effective user, or else whom we take for it cannot open the ledger.
  */
 void
 client_identify(struct client *client)
@@ -98,8 +97,8 @@ client_identify(struct client *client)
 		    " socket as standard input; see " NAME "(8)");
 	client_from_process(client);
 	client->pid = peer.pid;
-	if (client->uid != 0 && (client->uid != geteuid() ||
-	    (account_find(&account) && client->uid != account.uid)))
+	if (client->uid != 0 && client->uid !=
+	    (account_find(&account) ? account.uid : geteuid()))
 		return;
 	/* Before Linux 4.13 a peer has no group but its primary one. */
 	if (getsockopt(0, SOL_SOCKET, SO_PEERGROUPS, client->groups,

@@ -3,6 +3,7 @@
 
 # shellcheck disable=SC2030,SC2031 # each test is a subshell, as it should be
 load helpers
+load talk
 
 # By the shell's own kill: a small system has no other.
 nobody_kills() {
@@ -18,35 +19,9 @@ teardown() {
 	hang_up
 }
 
-# talk COMMAND...: runs wire in the background, to be told more by `expect`.
-# Sets HELPER and CLIENT, their process ids.
-talk() {
-	coproc WIRE { "$@" - 2>&1; } 3>&-
-	TALKING=$WIRE_PID
-	read -r -t 10 -u "${WIRE[0]}" _ HELPER _ CLIENT
-}
-
 # talk_to HELPER: the same as nobody.
 talk_to() {
 	talk as_nobody "$STAGE/bin/wire" "$@"
-}
-
-hang_up() {
-	local to=${WIRE[1]:-}
-	[ -n "${TALKING:-}" ] || return 0
-	[ -z "$to" ] || exec {to}>&-
-	wait "$TALKING" || true
-	TALKING=
-}
-
-# expect COMMAND [PATTERN]: tells the client COMMAND; its answer is in REPLY.
-expect() {
-	echo "$1" >&"${WIRE[1]}"
-	read -r -t 10 -u "${WIRE[0]}" REPLY
-	# shellcheck disable=SC2053
-	[[ $REPLY == ${2:-*} ]] && return
-	echo "$1: $REPLY, where ${2:-} was expected"
-	return 1
 }
 
 # Grants a pool and fills it. Sets ADDRESS.
@@ -97,12 +72,6 @@ expect_end() {
 # field NAME: a line of the helper's /proc/PID/status, blanks as one.
 field() {
 	sed -n "s/^$1:[[:space:]]*//p" "/proc/$HELPER/status" | tr -s '[:blank:]' ' ' | sed 's/ $//'
-}
-
-same() {
-	[ "$1" = "$2" ] && return
-	echo "${3:-}: '$1', not '$2'"
-	return 1
 }
 
 serves() {

@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# What the bats files share: when to skip, and how to run something as nobody.
+# What the bats files share: when to skip, how to run something as nobody, and how
+# to compare.
 
 bats_require_minimum_version 1.5.0
 load squeeze
@@ -56,6 +57,9 @@ requires_why() {
 			clang -fsanitize=address,fuzzer -xc - -o /dev/null 2>/dev/null ||
 			echo "needs clang with libFuzzer"
 		;;
+	account:*)
+		getent passwd "${1#account:}" >/dev/null || echo "needs an account ${1#account:}"
+		;;
 	command:*)
 		command -v "${1#command:}" >/dev/null || echo "needs ${1#command:}"
 		;;
@@ -90,6 +94,13 @@ requires_helper() {
 	elif [ "$1" != "$HELPER_B" ] && [ -z "$(getcap "$1")" ]; then
 		echo "needs a file system with file capabilities under /var/tmp"
 	fi
+}
+
+# same GOT EXPECTED [WHAT]
+same() {
+	[ "$1" = "$2" ] && return
+	echo "${3:-}: '$1', not '$2'"
+	return 1
 }
 
 # as_nobody CMD...: whoever is not root stays who he is and loses the limit only.

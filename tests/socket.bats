@@ -90,12 +90,6 @@ expect_helpers() {
 	same "${#found[@]}" "$1" helpers
 }
 
-same() {
-	[ "$1" = "$2" ] && return
-	echo "${3:-}: '$1', not '$2'"
-	return 1
-}
-
 # who UID [GROUP...]: sets WHO to what makes a command this user's, with
 # RLIMIT_MEMLOCK 0 and no capability.
 who() {

@@ -9,6 +9,7 @@
 
 # shellcheck disable=SC2030,SC2031 # each test is a subshell, as it should be
 load helpers
+load talk
 
 KIB256=262144
 MIB64=67108864
@@ -30,32 +31,6 @@ teardown() {
 }
 
 # --- A conversation ---
-
-# talk COMMAND...: runs wire in the background, to be told more by `expect`.
-# Sets HELPER and CLIENT, their process ids.
-talk() {
-	coproc WIRE { "$@" - 2>&1; } 3>&-
-	TALKING=$WIRE_PID
-	read -r -t 10 -u "${WIRE[0]}" _ HELPER _ CLIENT
-}
-
-hang_up() {
-	local to=${WIRE[1]:-}
-	[ -n "${TALKING:-}" ] || return 0
-	[ -z "$to" ] || exec {to}>&-
-	wait "$TALKING" || true
-	TALKING=
-}
-
-# expect COMMAND [PATTERN]: tells the client COMMAND; its answer is in REPLY.
-expect() {
-	echo "$1" >&"${WIRE[1]}"
-	read -r -t 10 -u "${WIRE[0]}" REPLY
-	# shellcheck disable=SC2053
-	[[ $REPLY == ${2:-*} ]] && return
-	echo "$1: $REPLY, where ${2:-} was expected"
-	return 1
-}
 
 # hazardous HELPER HAZARD...: sets PROGRAM, which becomes HELPER, but in those
 # surroundings.
@@ -148,12 +123,6 @@ dead() {
 		sleep 0.01
 	done
 	echo "process $HELPER is still there"
-	return 1
-}
-
-same() {
-	[ "$1" = "$2" ] && return
-	echo "${3:-}: '$1', not '$2'"
 	return 1
 }
 
@@ -445,6 +414,7 @@ tried() {
 		# Of the caller's session.
 		hazardous "$STAGE/bin/wire $helper -" ignore=1 "terminal=$WORK/terminal"
 		coproc WIRE { as_nobody "$PROGRAM" 2>&1; } 3>&-
+		# shellcheck disable=SC2034 # for hang_up
 		TALKING=$WIRE_PID
 		read -r -t 10 -u "${WIRE[0]}" _ HELPER _ CLIENT
 		expect hello "hello OK *"
@@ -749,6 +719,59 @@ policy() {
 	refused "mode 0600, which but one layout could read"
 }
 
+# by_module COMMAND...: names are known from a module alone, which the C library
+# has to load first.
+by_module() {
+	# shellcheck disable=SC2016 # for the shell that it starts
+	unshare --mount --propagation private sh -c \
+		'mount --bind "$0" /etc/nsswitch.conf && exec "$@"' "$WORK/nsswitch.conf" "$@"
+}
+
+# restricted PROGRAM: nobody may have 4 KiB, if the helper serves; never 16 MiB.
+# Counts in REFUSED and GRANTED.
+restricted() {
+	run -0 by_module "${AS_NOBODY[@]}" "$STAGE/bin/wire" "$1" hello hangup gone 3>&-
+	echo "${*:2}: $output"
+	case $output in
+	*"hello OK id=0 a=1 b=4096 "*) GRANTED=$((GRANTED + 1)) ;;
+	*"hello EPERM "*) REFUSED=$((REFUSED + 1)) ;;
+	*"hello closed"* | *"hello ENOMEM "*) ;;
+	*) return 1 ;;
+	esac
+}
+
+@test "a name that the system cannot be asked for is not taken for nobody's" {
+	local helper limit module
+	# The first that is there; the last is a part of the C library.
+	for module in systemd compat files; do
+		echo "passwd: $module" >"$WORK/nsswitch.conf"
+		! by_module getent passwd nobody >/dev/null || break
+	done
+	policy "limit * 16M" "limit nobody 4K"
+	for helper in "${LAYOUTS[@]}"; do
+		run -0 as_user $((NOBODY_UID - 1)) "$STAGE/bin/wire" "$helper" hello hangup gone
+		same "${lines[1]%% c=*}" "hello OK id=0 a=1 b=16777216"
+		REFUSED=0 GRANTED=0
+		restricted "$helper" control
+		same "$REFUSED $GRANTED" "0 1" control
+		# By their numbers almost everywhere: RLIMIT_NOFILE, _DATA and _AS.
+		for limit in 7:{3..8} 2:{700000..1100000..8192} 9:{3000000..5500000..32768}; do
+			hazardous "$helper" "limit=$limit"
+			restricted "$PROGRAM" "$helper" "$limit"
+		done
+		# From where it cannot be asked for to where it can; B raises all limits.
+		[ "$GRANTED" -ge 2 ]
+		[ "$REFUSED" -ge 1 ] || [ "$helper" = "$HELPER_B" ] || [ "$module" = files ]
+	done
+}
+
+@test "a name that is not known is an error, and nobody is served" {
+	policy "limit no-such-user-here 4K"
+	refused "a user that is not known"
+	policy "limit @no-such-group-here 4K"
+	refused "a group that is not known"
+}
+
 @test "its name and its place are nothing to it" {
 	local helper number=0
 	for helper in "${LAYOUTS[@]}"; do
@@ -803,6 +826,45 @@ policy() {
 	serves "$HELPER_B"
 	same "$(stat -c '%a %u %F' "$LEDGER")" "700 $HELPER_UID directory" made
 	serves "$HELPER_A"
+}
+
+# left_alone HELPER PATH...: it refuses, and owner and mode stay as they are.
+left_alone() {
+	local before
+	before=$(stat -c '%n %F %a %u %g' "${@:2}")
+	refuses EPERM "$1"
+	same "$(stat -c '%n %F %a %u %g' "${@:2}")" "$before"
+}
+
+@test "a directory that was made and not handed over is taken over" {
+	rm -rf "$LEDGER"
+	install -d -o 0 -g 0 -m 700 "$LEDGER"
+	left_alone "$HELPER_A" "$LEDGER"
+	serves "$HELPER_B"
+	same "$(stat -c '%a %u %F' "$LEDGER")" "700 $HELPER_UID directory" directory
+	same "$(stat -c '%a %u' "$LEDGER/ledger")" "600 $HELPER_UID" ledger
+	serves "$HELPER_A"
+}
+
+@test "what the helper has not made itself is not given to its account" {
+	local helper mode target=$WORK/target
+	for helper in "$HELPER_B" "$HELPER_A"; do
+		for mode in 755 750 701 1777; do
+			rm -rf "$LEDGER"
+			install -d -o 0 -g 0 -m $mode "$LEDGER"
+			left_alone "$helper" "$LEDGER"
+		done
+		rm -rf "$LEDGER" "$target"
+		install -d -o 0 -g 0 -m 700 "$target"
+		ln -s "$target" "$LEDGER"
+		left_alone "$helper" "$LEDGER" "$target"
+		rm "$LEDGER"
+		install -d -o "$NOBODY_UID" -g "$NOBODY_GID" -m 700 "$LEDGER"
+		left_alone "$helper" "$LEDGER"
+		rmdir "$LEDGER"
+		install -o 0 -g 0 -m 600 /dev/null "$LEDGER"
+		left_alone "$helper" "$LEDGER"
+	done
 }
 
 @test "a ledger that others could open, or that is no file, is not used" {
@@ -874,6 +936,57 @@ as_user() {
 		same "${lines[1]%% c=*}" "hello OK id=0 a=1 b=1048576"
 		run -0 "$STAGE/bin/wire" "$helper" hello hangup gone
 		same "${lines[1]%% c=*}" "hello OK id=0 a=1 b=8388608"
+	done
+}
+
+# listens: root waits at $WORK/socket for a helper to be connected.
+listens() {
+	coproc LISTENER { exec "$STAGE/bin/start" --listen "$WORK/socket" 2>&1; } 3>&-
+	SPARE=$LISTENER_PID
+	read -r -t 10 -u "${LISTENER[0]}" REPLY
+	same "$REPLY" listening
+}
+
+# borrows UID HELPER [HAZARD...]: UID gives HELPER that socket, whose peer is root.
+# Counts in ROOT and OTHERS whom the ledger names while the helper lives.
+borrows() {
+	local borrower charged user
+	as_user "$1" "$STAGE/bin/start" "peer=$WORK/socket" "${@:3}" -- "$2" 3>&- &
+	borrower=$!
+	read -r -t 10 -u "${LISTENER[0]}" REPLY
+	charged=$("$STAGE/bin/secmalloc-helper-named" --usage)
+	echo >&"${LISTENER[1]}"
+	wait "$borrower" || true
+	charged=$(awk 'NR > 1 && $1 != "total" { print $1 }' <<<"$charged" | xargs)
+	echo "user $1, ${*:2}: $REPLY, charged: $charged"
+	for user in $charged; do
+		[ "$user" = root ] && ROOT=$((ROOT + 1)) || OTHERS=$((OTHERS + 1))
+	done
+}
+
+@test "who is charged is the caller, also where limits keep the helper from finding its account out" {
+	requires account:daemon
+	local helper value
+	chown daemon "$LEDGER"
+	listens
+	for helper in "$HELPER_NAMED_A" "$HELPER_NAMED_B"; do
+		ROOT=0 OTHERS=0
+		borrows 0 "$helper"
+		same "$ROOT $OTHERS" "1 0" control
+		ROOT=0
+		# RLIMIT_NOFILE, _DATA and _AS, as above.
+		for value in {3..6}; do
+			borrows "$NOBODY_UID" "$helper" "soft-limit=7:$value"
+		done
+		for value in {600000..1000000..8192}; do
+			borrows "$NOBODY_UID" "$helper" "soft-limit=2:$value"
+		done
+		for value in {2500000..4500000..20480}; do
+			borrows "$NOBODY_UID" "$helper" "soft-limit=9:$value"
+		done
+		same "$ROOT" 0 "$helper"
+		# From where the program cannot be loaded to where all is as usual.
+		[ "$OTHERS" -ge 3 ]
 	done
 }
 
