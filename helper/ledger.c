@@ -248,7 +248,7 @@ ledger_left(void)
 	    range_free(users.all, UINT64_MAX);
 }
 
-/* Returns the helpers that it prints, and those of HELPERS. */
+/* COUNT is added to the helpers.  Returns the sum. */
 static uint64_t
 user_print(uint64_t uid, uint64_t count)
 {

@@ -76,9 +76,9 @@ client_from_process(struct client *client)
 
 /*
  * Our real user is who started us, and cannot be borrowed as a socket can.  The
- * system, as root or as our own account, has done so for the socket's peer.  A
- * caller's limits may keep us from finding out which account that is; then it
- * is our effective user, or else whom we take for it cannot open the ledger.
+ * system, as root or as our own account, has done so for the socket's peer.  An
+ * account that cannot be looked up, and be it by the caller's limits, is taken
+ * to be our effective user: where that is wrong, the ledger cannot be opened.
  */
 void
 client_identify(struct client *client)
