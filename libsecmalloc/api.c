@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * api.c: the public functions: each checks its arguments, takes the lock and
- * makes one call down; must not know how anything is done.
+ * api.c: the public functions: each checks its arguments and makes one call
+ * down, to the thread's cache, or with the lock to the heap; must not know how
+ * anything is done.
  */
 #include "config.h"
 
@@ -11,12 +12,15 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "cache.h"
 #include "fatal.h"
 #include "fork.h"
 #include "heap.h"
 #include "memory.h"
 #include "pool.h"
 #include "secmalloc.h"
+
+#define NOINLINE __attribute__((noinline))
 
 /* The configuration in force, or to be tried next.  Under the heap's lock. */
 static struct {
@@ -82,9 +86,14 @@ start(void)
 		return -1;
 	}
 	fatal_set_callback(config->on_misuse, config->callback_data);
-	if (fork_start() == -1 || pool_start(&pools) == -1)
+	if (fork_start() == -1)
+		return -1;
+	fixed_open();
+	if (pool_start(&pools) == -1)
 		return -1;
 	heap_start();
+	cache_start();
+	fixed_seal();
 	state.started = true;
 	return 0;
 }
@@ -101,7 +110,10 @@ tell_news(void)
 	void *data = state.config.callback_data;
 	int error = errno;
 
-	if (!pool_lost_news() || tell == NULL)
+	if (!pool_lost_news())
+		return;
+	cache_close(); /* nothing is handed out from here on */
+	if (tell == NULL)
 		return;
 	heap_unlock();
 	tell(data);
@@ -133,7 +145,6 @@ check(const char *function, enum heap_fault fault, const char *freed)
 {
 	if (fault == HEAP_FINE || fault == HEAP_DENIED)
 		return;
-	heap_unlock();
 	switch (fault) {
 	case HEAP_FREED:
 		fatal_misuse(function, freed);
@@ -141,58 +152,111 @@ check(const char *function, enum heap_fault fault, const char *freed)
 		fatal_misuse(function, "pointer into the middle of an object");
 	case HEAP_OVERFLOW:
 		fatal_misuse(function, "overflow past the end of an object");
+	case HEAP_WRITTEN:
+		fatal_misuse(function, "memory was written to after it was "
+		    "freed");
 	default:
 		fatal_misuse(function, "not a pointer of this library");
 	}
 }
 
-static void *
-allocate(size_t align, size_t size)
+/* Of the heap, where the cache cannot serve; or lets that serve after all. */
+static enum heap_fault
+allocate_locked(void **ptr, size_t align, size_t size, bool *again)
 {
-	void *ptr = NULL;
+	enum heap_fault fault = HEAP_FINE;
 
+	*again = false;
 	enter();
-	if (start() == 0)
-		ptr = heap_allocate(size, align);
+	if (start() == 0) {
+		*again = cache_fill(size, align);
+		if (!*again)
+			fault = heap_allocate(ptr, size, align);
+		if (!*again && fault == HEAP_FINE && *ptr == NULL &&
+		    cache_drain())
+			fault = heap_allocate(ptr, size, align);
+	}
 	leave();
+	return fault;
+}
+
+static NOINLINE void *
+allocate(const char *function, size_t align, size_t size)
+{
+	void *ptr;
+	enum heap_fault fault = cache_allocate(&ptr, size, align);
+	bool again = true;
+
+	while (again && ptr == NULL && fault == HEAP_FINE) {
+		fault = allocate_locked(&ptr, align, size, &again);
+		if (again) {
+			cache_attend();
+			fault = cache_allocate(&ptr, size, align);
+		}
+	}
+	check(function, fault, "");
 	return ptr;
 }
 
-static void
+static NOINLINE void
 release(const char *function, void *ptr)
 {
+	enum heap_fault fault = HEAP_FINE;
 	int error = errno;
+	bool again = true;
 
-	if (ptr == NULL)
-		return;
-	enter();
-	check(function, heap_free(ptr), "double free");
-	leave();
+	while (ptr != NULL && again && !cache_free(ptr)) {
+		enter();
+		again = cache_spill(ptr);
+		if (!again)
+			fault = heap_free(ptr);
+		leave();
+		cache_attend();
+	}
+	check(function, fault, "double free");
 	errno = error;
+}
+
+static void *
+resize_locked(const char *function, void *ptr, size_t size)
+{
+	enum heap_fault fault;
+	int failed;
+
+	enter();
+	fault = heap_resize(&ptr, size, &failed);
+	leave();
+	check(function, fault, "object was freed before");
+	if (fault == HEAP_DENIED)
+		failed = ENOLCK;
+	if (failed == 0)
+		return ptr;
+	errno = failed;
+	return NULL;
 }
 
 static void *
 resize(const char *function, void *ptr, size_t size)
 {
-	enum heap_fault fault;
-	int failed;
+	void *moved;
+	size_t old;
 
 	if (ptr == NULL)
-		return allocate(SLOT_ALIGN, size);
+		return allocate(function, SLOT_ALIGN, size);
 	if (size == 0) {
 		release(function, ptr);
 		return NULL;
 	}
-	enter();
-	fault = heap_resize(&ptr, size, &failed);
-	check(function, fault, "object was freed before");
-	if (fault == HEAP_DENIED)
-		failed = ENOLCK;
-	leave();
-	if (failed == 0)
+	if (cache_resize(ptr, size, &old))
 		return ptr;
-	errno = failed;
-	return NULL;
+	if (old == 0)
+		return resize_locked(function, ptr, size);
+	if ((moved = allocate(function, SLOT_ALIGN, size)) == NULL)
+		/* To become smaller takes no room. */
+		return size > old ? NULL : resize_locked(function, ptr, size);
+	memcpy(moved, ptr, size < old ? size : old);
+	release(function, ptr);
+	return moved;
 }
 
 int
@@ -218,6 +282,8 @@ secmalloc_shutdown(void)
 {
 	enter();
 	if (state.started) {
+		fixed_open();
+		cache_stop();
 		heap_stop();
 		pool_stop();
 		state.started = false;
@@ -228,25 +294,30 @@ secmalloc_shutdown(void)
 void *
 secmalloc(size_t size)
 {
-	return allocate(SLOT_ALIGN, size);
+	void *ptr = cache_take(size);
+
+	return ptr != NULL ? ptr : allocate("secmalloc", SLOT_ALIGN, size);
 }
 
 void *
 seccalloc(size_t nmemb, size_t size)
 {
 	size_t bytes;
+	void *ptr;
 
 	if (__builtin_mul_overflow(nmemb, size, &bytes)) {
 		errno = ENOMEM;
 		return NULL;
 	}
-	return allocate(SLOT_ALIGN, bytes);
+	ptr = cache_take(bytes);
+	return ptr != NULL ? ptr : allocate("seccalloc", SLOT_ALIGN, bytes);
 }
 
 void
 secfree(void *ptr)
 {
-	release("secfree", ptr);
+	if (!cache_give(ptr))
+		release("secfree", ptr);
 }
 
 void *
@@ -274,13 +345,14 @@ secaligned_alloc(size_t alignment, size_t size)
 		errno = EINVAL;
 		return NULL;
 	}
-	return allocate(alignment < SLOT_ALIGN ? SLOT_ALIGN : alignment, size);
+	return allocate("secaligned_alloc", alignment < SLOT_ALIGN ?
+	    SLOT_ALIGN : alignment, size);
 }
 
 static char *
-copy_string(const char *s, size_t length)
+copy_string(const char *function, const char *s, size_t length)
 {
-	char *copy = allocate(SLOT_ALIGN, length + 1);
+	char *copy = allocate(function, SLOT_ALIGN, length + 1);
 
 	if (copy != NULL)
 		memcpy(copy, s, length); /* the end is there: it is zero */
@@ -290,13 +362,13 @@ copy_string(const char *s, size_t length)
 char *
 secstrdup(const char *s)
 {
-	return copy_string(s, strlen(s));
+	return copy_string("secstrdup", s, strlen(s));
 }
 
 char *
 secstrndup(const char *s, size_t n)
 {
-	return copy_string(s, strnlen(s, n));
+	return copy_string("secstrndup", s, strnlen(s, n));
 }
 
 size_t
@@ -307,10 +379,12 @@ secmalloc_usable_size(const void *ptr)
 
 	if (ptr == NULL)
 		return 0;
+	if (cache_size(ptr, &size))
+		return size;
 	enter();
 	fault = heap_size(ptr, &size);
-	check("secmalloc_usable_size", fault, "object was freed before");
 	leave();
+	check("secmalloc_usable_size", fault, "object was freed before");
 	return size;
 }
 
@@ -331,6 +405,7 @@ secmalloc_stats(struct secmalloc_stats *stats)
 {
 	struct pool_totals pools;
 	struct heap_totals heap;
+	struct cache_totals cache;
 
 	if (stats == NULL) {
 		errno = EINVAL;
@@ -339,13 +414,19 @@ secmalloc_stats(struct secmalloc_stats *stats)
 	enter();
 	pool_totals(&pools);
 	heap_totals(&heap);
+	cache_totals(&cache);
 	leave();
 	memset(stats, 0, sizeof *stats);
 	stats->pools = pools.pools;
 	stats->locked_bytes = pools.bytes;
-	stats->objects = heap.objects;
-	stats->object_bytes = heap.bytes;
+	stats->objects = heap.slots - cache.slots + heap.large;
+	stats->object_bytes = heap.bytes + cache.bytes -
+	    stats->objects * CANARY_SIZE;
 	stats->mode = pools.mode;
+	stats->cached_bytes = cache.slot_bytes;
+	stats->metadata_bytes = pools.books;
+	stats->guards = pools.guards;
+	stats->unguarded = heap.guardable - pools.guards;
 	return 0;
 }
 
