@@ -221,7 +221,7 @@ cache_take(size_t size)
 	level = CACHE_LOAD(bin->level);
 	if (level == 0)
 		return NULL;
-	level -= sizeof *slot;
+	level -= (uint32_t)sizeof *slot;
 	slot = cache_top(bin, level);
 	at = slot->at;
 	if (!cache_is_zero(at, bin->units))

@@ -23,7 +23,7 @@ enum {
 #endif
 };
 
-struct fixed {
+struct fixed_values {
 	/*
 	 * The region: SIZE addresses from BASE on, all pools among them.  Of
 	 * every RECORD_UNIT bytes there is a record, of every block a tag;
@@ -45,7 +45,7 @@ struct fixed {
 };
 
 union fixed_pages {
-	struct fixed is;
+	struct fixed_values is;
 	unsigned char pages[FIXED_ALIGN];
 };
 
@@ -53,7 +53,7 @@ extern union fixed_pages fixed_pages;
 
 #define fixed (fixed_pages.is)
 
-_Static_assert(sizeof(struct fixed) <= FIXED_ALIGN, "one page holds it");
+_Static_assert(sizeof(struct fixed_values) <= FIXED_ALIGN, "one page holds it");
 
 /* Makes it read-only, where the kernel can; and writable, for whoever sets it. */
 void fixed_seal(void);
