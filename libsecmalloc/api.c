@@ -18,6 +18,7 @@
 #include "heap.h"
 #include "memory.h"
 #include "pool.h"
+#include "report.h"
 #include "secmalloc.h"
 
 #define NOINLINE __attribute__((noinline))
@@ -428,6 +429,12 @@ secmalloc_stats(struct secmalloc_stats *stats)
 	stats->guards = pools.guards;
 	stats->unguarded = heap.guardable - pools.guards;
 	return 0;
+}
+
+__attribute__((constructor)) static void
+look_at_environment(void)
+{
+	report_start(secmalloc_stats);
 }
 
 int

@@ -29,6 +29,9 @@
 
 #include "heap.h"
 
+/* Two callers each, and each the shorter for it. */
+#define INLINE inline __attribute__((always_inline))
+
 enum {
 	/* Of sizes by 16, with the canary. */
 	CACHE_SIZES = SMALL_MAX / SLOT_ALIGN + 1,
@@ -146,13 +149,13 @@ typedef uint64_t cache_pair __attribute__((vector_size(16), may_alias));
 #define CACHE_STORE(to, value) \
 	__atomic_store_n(&(to), (value), __ATOMIC_RELAXED)
 
-static inline struct bin *
+static INLINE struct bin *
 cache_bin(struct cache *cache, size_t offset)
 {
 	return (struct bin *)(void *)((unsigned char *)cache + offset);
 }
 
-static inline struct heap_slot *
+static INLINE struct heap_slot *
 cache_top(struct bin *bin, uint32_t level)
 {
 	return (struct heap_slot *)(void *)((unsigned char *)bin->slots +
@@ -163,7 +166,7 @@ cache_top(struct bin *bin, uint32_t level)
  * A short slot is checked and wiped by as many pairs of words as it has, from
  * the last to the first.
  */
-static inline bool
+static INLINE bool
 cache_is_zero(const unsigned char *at, unsigned units)
 {
 	const cache_pair *pair = (const cache_pair *)(const void *)at;
@@ -182,7 +185,7 @@ cache_is_zero(const unsigned char *at, unsigned units)
 	return (any[0] | any[1]) == 0;
 }
 
-static inline void
+static INLINE void
 cache_wipe(unsigned char *at, unsigned units)
 {
 	cache_pair *pair = (cache_pair *)(void *)at;
@@ -205,7 +208,7 @@ cache_wipe(unsigned char *at, unsigned units)
  * The usual allocation: SIZE zeroed bytes, or NULL where more is to be done or
  * known: see cache_allocate().
  */
-static inline void *
+static INLINE void *
 cache_take(size_t size)
 {
 	struct cache *cache = cache_mine;
@@ -235,7 +238,7 @@ cache_take(size_t size)
 }
 
 /* The usual free; false where more is to be done: see cache_free(). */
-static inline bool
+static INLINE bool
 cache_give(void *ptr)
 {
 	size_t offset = (uintptr_t)ptr - fixed.base, end;

@@ -159,6 +159,7 @@ heap_start(void)
 void
 heap_stop(void)
 {
+	tools_forget();
 	memset(&state, 0, sizeof state);
 }
 
@@ -706,7 +707,8 @@ resize_run(const struct object *object, size_t size)
 	__atomic_store_n(&head->requested, size, __ATOMIC_RELEASE);
 	if (size > GUARDED_FROM)
 		pool_guard(head);
-	state.guardable += (size > GUARDED_FROM) - (old > GUARDED_FROM);
+	state.guardable -= old > GUARDED_FROM;
+	state.guardable += size > GUARDED_FROM;
 	state.bytes += size - old;
 	return true;
 }
@@ -821,7 +823,7 @@ visit_objects(const struct pool *pool, const uint8_t *records,
 		    span_slots(head) : 0; n-- > 0; ) {
 			object.slot = span_slot(head, n);
 			object.slot.record = (uint8_t *)(uintptr_t)records +
-			    (object.slot.at - pool->base) / RECORD_UNIT;
+			    (size_t)(object.slot.at - pool->base) / RECORD_UNIT;
 			if (record_load(object.slot.record) < RECORD_LIVE)
 				continue;
 			object.size = slot_size(head, object.slot);
@@ -895,7 +897,7 @@ mend_pool(struct pool *pool)
 			struct heap_slot slot = span_slot(head, n);
 
 			mend_slot(head, slot, pool->picture +
-			    (slot.at - pool->base) / RECORD_UNIT);
+			    (size_t)(slot.at - pool->base) / RECORD_UNIT);
 		}
 	}
 }

@@ -235,8 +235,10 @@ take_region_of(size_t size)
 	if (fixed.base != 0 && fixed.records != NULL && fixed.tags != NULL &&
 	    memory_make_readable(fixed.records, size / RECORD_UNIT) == 0 &&
 	    memory_make_writable(fixed.tags, tags_size(size)) == 0 &&
-	    memory_keep_from_core(fixed.tags, tags_size(size)) == 0)
+	    memory_keep_from_core(fixed.tags, tags_size(size)) == 0) {
+		tools_reserved((void *)fixed.base, size);
 		return 0;
+	}
 	give_region();
 	errno = ENOMEM;
 	return -1;
@@ -885,6 +887,9 @@ give_addresses(void)
 {
 	size_t page = memory_page_size();
 	uintptr_t from = fixed.base - page, end = fixed.base + fixed.size + page;
+
+	tools_unmapped((void *)fixed.base, fixed.size);
+	tools_unreserved((void *)fixed.base, fixed.size);
 
 	for (size_t i = 0; i < state.count; i++) {
 		const struct pool *pool = state.table[i];
