@@ -292,12 +292,28 @@ secmalloc_shutdown(void)
 	leave();
 }
 
+/* Apart from the usual ways, which so need no frame on the stack. */
+static NOINLINE void *
+allocate_long(const char *function, size_t size)
+{
+	void *ptr = cache_take_long(size);
+
+	return ptr != NULL ? ptr : allocate(function, SLOT_ALIGN, size);
+}
+
+static NOINLINE void
+release_long(const char *function, void *ptr)
+{
+	if (!cache_give_long(ptr))
+		release(function, ptr);
+}
+
 void *
 secmalloc(size_t size)
 {
-	void *ptr = cache_take(size);
+	void *ptr = cache_is_short(size) ? cache_take(size) : NULL;
 
-	return ptr != NULL ? ptr : allocate("secmalloc", SLOT_ALIGN, size);
+	return ptr != NULL ? ptr : allocate_long("secmalloc", size);
 }
 
 void *
@@ -310,15 +326,15 @@ seccalloc(size_t nmemb, size_t size)
 		errno = ENOMEM;
 		return NULL;
 	}
-	ptr = cache_take(bytes);
-	return ptr != NULL ? ptr : allocate("seccalloc", SLOT_ALIGN, bytes);
+	ptr = cache_is_short(bytes) ? cache_take(bytes) : NULL;
+	return ptr != NULL ? ptr : allocate_long("seccalloc", bytes);
 }
 
 void
 secfree(void *ptr)
 {
 	if (!cache_give(ptr))
-		release("secfree", ptr);
+		release_long("secfree", ptr);
 }
 
 void *
@@ -420,11 +436,10 @@ secmalloc_stats(struct secmalloc_stats *stats)
 	memset(stats, 0, sizeof *stats);
 	stats->pools = pools.pools;
 	stats->locked_bytes = pools.bytes;
-	stats->objects = heap.slots - cache.slots + heap.large;
-	stats->object_bytes = heap.bytes + cache.bytes -
-	    stats->objects * CANARY_SIZE;
+	stats->objects = heap.objects;
+	stats->object_bytes = heap.bytes;
 	stats->mode = pools.mode;
-	stats->cached_bytes = cache.slot_bytes;
+	stats->cached_bytes = cache.bytes;
 	stats->metadata_bytes = pools.books;
 	stats->guards = pools.guards;
 	stats->unguarded = heap.guardable - pools.guards;

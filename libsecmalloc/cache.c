@@ -21,8 +21,8 @@ enum {
 	LARGE_TOTAL = 128 * 1024,
 	/* Slots in a depot, of which a class may use less. */
 	DEPOT_SLOTS = 4 * SMALL_BIN,
-	/* Freed bytes after which idle slots are given back. */
-	CREDIT = 1024 * 1024
+	/* Frees after which idle slots are given back. */
+	CREDIT = 8192
 };
 
 static const struct cache nothing;
@@ -49,7 +49,6 @@ static _Thread_local struct {
 static struct {
 	struct holder *holders;
 	struct holder *unmade; /* without a cache yet */
-	size_t bytes;          /* of threads that are gone: made less freed */
 	pthread_key_t key;
 	bool has_key;
 } state;
@@ -95,15 +94,21 @@ bin_slots(unsigned class)
 }
 
 static uint32_t
-bin_count(struct bin *bin)
+bin_count(const struct bin *bin)
 {
-	return CACHE_LOAD(bin->level) / (uint32_t)sizeof(struct heap_slot);
+	return (uint32_t)(CACHE_LOAD(bin->top) - bin->bottom);
+}
+
+static uint32_t
+bin_limit(const struct bin *bin)
+{
+	return (uint32_t)(bin->limit - bin->bottom);
 }
 
 static void
 bin_set_count(struct bin *bin, size_t count)
 {
-	CACHE_STORE(bin->level, (uint32_t)(count * sizeof(struct heap_slot)));
+	CACHE_STORE(bin->top, bin->bottom + count);
 }
 
 static bool
@@ -122,10 +127,10 @@ count_large(struct cache *cache, unsigned class, size_t added,
 
 /* Whether another slot of its class may be kept. */
 static bool
-has_room(const struct cache *cache, struct bin *bin)
+has_room(const struct cache *cache, const struct bin *bin)
 {
-	return CACHE_LOAD(bin->level) < bin->limit && (!is_large(bin->class) ||
-	    cache->large + fixed.classes[bin->class].size <= LARGE_TOTAL);
+	return bin->top < bin->limit && (!is_large(bin->class) ||
+	    cache->large + bin->size <= LARGE_TOTAL);
 }
 
 /* Takes the N slots away that have been there for the longest. */
@@ -177,7 +182,7 @@ static bool
 fetch_from_depot(struct cache *cache, struct bin *bin)
 {
 	struct depot *depot = &depots[bin->class];
-	uint32_t n = (bin->limit / (uint32_t)sizeof *bin->slots + 1) / 2;
+	uint32_t n = (bin_limit(bin) + 1) / 2;
 
 	if (CACHE_LOAD(depot->count) == 0)
 		return false;
@@ -229,16 +234,16 @@ make_cache(struct cache *cache)
 	for (unsigned i = 0; i < CLASSES; i++) {
 		struct bin *bin = bin_of(cache, i);
 
-		bin->limit = bin_slots(i) * (uint32_t)sizeof *bin->slots;
+		bin->top = bin->bottom = bin->short_limit = bin->slots;
+		bin->limit = bin->slots + bin_slots(i);
+		bin->size = fixed.classes[i].size;
 		bin->class = (uint8_t)i;
-		if (i < SHORT_CLASSES) {
-			bin->top = (uint16_t)(RECORD_LIVE +
-			    fixed.classes[i].size);
-			bin->units = (uint8_t)(fixed.classes[i].size /
-			    SLOT_ALIGN);
-		}
+		if (i >= SHORT_CLASSES)
+			continue;
+		bin->short_limit = bin->limit;
+		bin->base = (uint16_t)(RECORD_LIVE + bin->size - CANARY_SIZE);
+		bin->units = (uint8_t)(bin->size / SLOT_ALIGN);
 	}
-	cache->granted = CREDIT;
 	cache->credit = CREDIT;
 	cache->active = true;
 	open_cache(cache);
@@ -260,13 +265,6 @@ drain_cache(struct cache *cache, unsigned kept)
 		any = true;
 	}
 	return any;
-}
-
-static size_t
-cache_balance(const struct cache *cache)
-{
-	return CACHE_LOAD(cache->made) -
-	    (cache->granted - (size_t)CACHE_LOAD(cache->credit));
 }
 
 static size_t
@@ -310,7 +308,8 @@ find_holder(void)
 static struct cache *
 obtain(void)
 {
-	if (thread.dying || !state.has_key || tools_watch())
+	if (thread.dying || !state.has_key || fixed.size == 0 ||
+	    tools_watch())
 		return NULL;
 	if (thread.holder == NULL) {
 		if ((thread.holder = find_holder()) == NULL)
@@ -333,10 +332,8 @@ abandon(void)
 	thread.holder = NULL;
 	if (holder == NULL)
 		return;
-	if (holder->cache->active) {
+	if (holder->cache->active)
 		(void)drain_cache(holder->cache, 0);
-		state.bytes += cache_balance(holder->cache);
-	}
 	memory_discard(holder->cache, cache_length());
 	holder->used = false;
 }
@@ -410,7 +407,6 @@ cache_stop(void)
 	for (struct holder *h = state.holders; h != NULL; h = h->next)
 		memset(h->cache, 0, sizeof *h->cache);
 	forget_depots();
-	state.bytes = 0;
 }
 
 void
@@ -420,7 +416,8 @@ cache_close(void)
 		if (!h->used)
 			continue;
 		for (unsigned i = 0; i < CACHE_SIZES; i++)
-			CACHE_STORE(h->cache->table[i], (uint16_t)0);
+			CACHE_STORE(h->cache->table[i],
+			    (uint16_t)offsetof(struct cache, none));
 		CACHE_STORE(h->cache->open, false);
 	}
 }
@@ -456,10 +453,9 @@ cache_fill(size_t size, size_t align)
 		open_cache(cache);
 	}
 	bin = bin_of(cache, class);
-	if (CACHE_LOAD(bin->level) != 0)
+	if (bin_count(bin) != 0)
 		return true;
-	n = (bin->limit / sizeof *bin->slots + 1) / 2;
-	n = heap_take_slots(class, bin->slots, n);
+	n = heap_take_slots(class, bin->slots, (bin_limit(bin) + 1) / 2);
 	if (n == 0 && cache_drain())
 		n = heap_take_slots(class, bin->slots, 1);
 	bin_set_count(bin, n);
@@ -468,7 +464,7 @@ cache_fill(size_t size, size_t align)
 }
 
 /* Whether AT may be the start of a slot, and which bin it goes to. */
-static struct bin *
+static INLINE struct bin *
 find_bin(const void *at, uint8_t **record, unsigned *state_of)
 {
 	size_t offset = (uintptr_t)at - fixed.base;
@@ -480,11 +476,11 @@ find_bin(const void *at, uint8_t **record, unsigned *state_of)
 	*state_of = record_load(*record);
 	bin = cache_bin(cache_mine, CACHE_LOAD(fixed.tags[offset >>
 	    BLOCK_SHIFT]));
-	return *state_of >= RECORD_LIVE && bin->limit != 0 ? bin : NULL;
+	return *state_of >= RECORD_LIVE && bin->limit != NULL ? bin : NULL;
 }
 
 /* The same, with the size of the object that it is, if its canary is whole. */
-static struct bin *
+static INLINE struct bin *
 find_object(const void *at, uint8_t **record, size_t *size)
 {
 	size_t most, slack;
@@ -493,8 +489,8 @@ find_object(const void *at, uint8_t **record, size_t *size)
 
 	if (bin == NULL)
 		return NULL;
-	most = fixed.classes[bin->class].size - CANARY_SIZE;
-	slack = record_slack(*record, live, bin->class);
+	most = bin->size - CANARY_SIZE;
+	slack = record_slack(*record, live);
 	if (slack > most || !canary_is_whole(at, most - slack))
 		return NULL;
 	*size = most - slack;
@@ -513,7 +509,7 @@ cache_spill(const void *ptr)
 	bin = find_bin(ptr, &record, &live);
 	if (bin == NULL || has_room(cache_mine, bin))
 		return false;
-	if (bin->level < bin->limit)
+	if (bin->top < bin->limit)
 		/* It is the others of the large ones that have too much. */
 		for (unsigned i = SMALL_CLASSES; i < CLASSES; i++) {
 			struct bin *other = bin_of(cache_mine, i);
@@ -522,6 +518,57 @@ cache_spill(const void *ptr)
 		}
 	else
 		give_oldest(cache_mine, bin, (bin_count(bin) + 1) / 2);
+	return true;
+}
+
+void *
+cache_take_long(size_t size)
+{
+	struct cache *cache = cache_mine;
+	struct heap_slot *top;
+	struct bin *bin;
+	unsigned char *at;
+
+	if (size <= SMALL_MAX - CANARY_SIZE)
+		bin = cache_bin(cache, CACHE_LOAD(cache->table[(size +
+		    CANARY_SIZE + SLOT_ALIGN - 1) / SLOT_ALIGN]));
+	else if (size <= SLOT_MAX - CANARY_SIZE && CACHE_LOAD(cache->open))
+		bin = cache_bin(cache,
+		    fixed.classes[heap_class(size, SLOT_ALIGN)].tag);
+	else
+		return NULL;
+	top = CACHE_LOAD(bin->top);
+	if (top == bin->bottom)
+		return NULL;
+	at = top[-1].at;
+	if (!heap_is_zero(at, bin->size))
+		return NULL;
+	if (is_large(bin->class))
+		cache->large -= bin->size;
+	record_set_slack(top[-1].record, bin->size - CANARY_SIZE - size);
+	canary_set(at, size);
+	CACHE_STORE(bin->top, top - 1);
+	return at;
+}
+
+bool
+cache_give_long(void *ptr)
+{
+	struct cache *cache = cache_mine;
+	struct heap_slot slot = { .at = ptr };
+	size_t size;
+	struct bin *bin = find_object(ptr, &slot.record, &size);
+
+	if (bin == NULL || !has_room(cache, bin))
+		return false;
+	memory_wipe(ptr, used_bytes(size));
+	record_store(slot.record, RECORD_CACHED);
+	*bin->top = slot;
+	CACHE_STORE(bin->top, bin->top + 1);
+	if (is_large(bin->class))
+		cache->large += bin->size;
+	if (__builtin_expect(--cache->credit == 0, 0))
+		cache_settle();
 	return true;
 }
 
@@ -537,15 +584,14 @@ cache_allocate(void **ptr, size_t size, size_t align)
 	if (class == CLASSES || !cache->active || !CACHE_LOAD(cache->open))
 		return HEAP_FINE;
 	bin = bin_of(cache, class);
-	if (CACHE_LOAD(bin->level) == 0 && !fetch_from_depot(cache, bin))
+	if (bin_count(bin) == 0 && !fetch_from_depot(cache, bin))
 		return HEAP_FINE;
 	slot = bin->slots[bin_count(bin) - 1];
-	if (!heap_is_zero(slot.at, fixed.classes[class].size))
+	if (!heap_is_zero(slot.at, bin->size))
 		return HEAP_WRITTEN;
 	bin_set_count(bin, bin_count(bin) - 1);
 	count_large(cache, class, 0, 1);
-	heap_fill(slot, class, size);
-	CACHE_STORE(cache->made, cache->made + size + CANARY_SIZE);
+	heap_fill(slot, bin->size, size);
 	*ptr = slot.at;
 	return HEAP_FINE;
 }
@@ -553,26 +599,15 @@ cache_allocate(void **ptr, size_t size, size_t align)
 bool
 cache_free(void *ptr)
 {
-	struct cache *cache = cache_mine;
-	struct heap_slot slot = { .at = ptr };
+	uint8_t *record;
 	size_t size;
-	struct bin *bin = find_object(ptr, &slot.record, &size);
-	uint32_t count;
+	struct bin *bin;
 
-	if (bin == NULL || (!has_room(cache, bin) &&
-	    !(leave_at_depot(cache, bin) && has_room(cache, bin))))
-		return false;
-	memory_wipe(slot.at, used_bytes(size));
-	record_store(slot.record, RECORD_CACHED);
-	count = bin_count(bin);
-	bin->slots[count] = slot;
-	bin_set_count(bin, count + 1);
-	count_large(cache, bin->class, 1, 0);
-	CACHE_STORE(cache->credit, cache->credit - (ptrdiff_t)(size +
-	    CANARY_SIZE));
-	if (cache->credit < 0)
-		cache_settle();
-	return true;
+	if (cache_give_long(ptr))
+		return true;
+	bin = find_object(ptr, &record, &size);
+	return bin != NULL && leave_at_depot(cache_mine, bin) &&
+	    cache_give_long(ptr);
 }
 
 bool
@@ -597,8 +632,7 @@ cache_resize(void *ptr, size_t size, size_t *old)
 	if (heap_class(size, SLOT_ALIGN) != bin->class ||
 	    !CACHE_LOAD(cache->open))
 		return false;
-	heap_refill(slot, bin->class, *old, size);
-	CACHE_STORE(cache->made, cache->made + size - *old);
+	heap_refill(slot, bin->size, *old, size);
 	return true;
 }
 
@@ -607,8 +641,7 @@ cache_settle(void)
 {
 	struct cache *cache = cache_mine;
 
-	cache->granted += CREDIT;
-	CACHE_STORE(cache->credit, cache->credit + CREDIT);
+	cache->credit = CREDIT;
 	heap_lock();
 	(void)drain_cache(cache, 1);
 	for (unsigned i = 0; i < CLASSES; i++)
@@ -619,7 +652,7 @@ cache_settle(void)
 void
 cache_totals(struct cache_totals *totals)
 {
-	*totals = (struct cache_totals){ .bytes = state.bytes };
+	*totals = (struct cache_totals){ .slots = 0 };
 	for (unsigned i = 0; i < CLASSES; i++) {
 		size_t n = CACHE_LOAD(depots[i].count);
 
@@ -627,11 +660,8 @@ cache_totals(struct cache_totals *totals)
 			if (h->used)
 				n += bin_count(bin_of(h->cache, i));
 		totals->slots += n;
-		totals->slot_bytes += n * fixed.classes[i].size;
+		totals->bytes += n * fixed.classes[i].size;
 	}
-	for (struct holder *h = state.holders; h != NULL; h = h->next)
-		if (h->used && h->cache->active)
-			totals->bytes += cache_balance(h->cache);
 }
 
 /*
@@ -657,7 +687,6 @@ start_anew(void)
 	thread.holder = NULL;
 	cache_mine = (struct cache *)(uintptr_t)&nothing;
 	forget_depots();
-	state.bytes = 0;
 }
 
 void

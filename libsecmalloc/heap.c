@@ -31,10 +31,6 @@ enum {
 
 static struct {
 	struct block *partial[CLASSES]; /* spans with a free slot */
-	size_t slots;
-	size_t large;
-	size_t guardable;
-	size_t bytes;
 } state;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -76,11 +72,11 @@ class_size(unsigned class)
 {
 	unsigned step;
 
-	if (class <= SHORT_CLASSES)
+	if (class < LINEAR_CLASSES)
 		return (class + 2) * (size_t)SLOT_ALIGN;
 	if (class >= SIZED_CLASSES)
 		return (size_t)ALIGNED_MIN << (class - SIZED_CLASSES);
-	step = class - SHORT_CLASSES - 1;
+	step = class - LINEAR_CLASSES;
 	return ((size_t)(STEPS + 1 + step % STEPS) * (STEPS_FROM / STEPS) <<
 	    (step / STEPS)) + EXTRA;
 }
@@ -94,11 +90,11 @@ class_of(size_t need)
 
 	if (need <= RECORD_UNIT)
 		return 0;
-	if (need <= STEPS_FROM + EXTRA)
+	if (need <= LINEAR_MAX)
 		return (unsigned)((need - 1) / SLOT_ALIGN) - 1;
 	doubling = (unsigned)__builtin_clzl(STEPS_FROM) -
 	    (unsigned)__builtin_clzl(last);
-	return SHORT_CLASSES + 1 + STEPS * doubling + (unsigned)
+	return LINEAR_CLASSES + STEPS * doubling + (unsigned)
 	    ((last >> doubling) / (STEPS_FROM / STEPS)) - STEPS;
 }
 
@@ -115,8 +111,8 @@ heap_class(size_t size, size_t align)
 	/* Spans begin with a block. */
 	if (align > BLOCK_SIZE)
 		return CLASSES;
-	if (need <= SHORT_MAX)
-		for (class = class_of(need); class < SHORT_CLASSES; class++)
+	if (need <= LINEAR_MAX)
+		for (class = class_of(need); class < LINEAR_CLASSES; class++)
 			if (class_size(class) % align == 0)
 				return class;
 	for (class = SIZED_CLASSES; class < CLASSES; class++)
@@ -167,18 +163,21 @@ heap_stop(void)
  * Slots.
  */
 
-typedef uint64_t word __attribute__((may_alias));
+typedef uint64_t pair __attribute__((vector_size(16), may_alias));
 
 /* Whether SIZE bytes, a multiple of 16, are zero. */
 static bool
 are_zero(const unsigned char *at, size_t size)
 {
-	const word *words = (const word *)(const void *)at;
-	word any = 0;
+	const pair *p = (const pair *)(const void *)at;
+	const pair *end = (const pair *)(const void *)(at + size);
+	pair any = { 0, 0 };
 
-	for (size_t i = 0; i < size / sizeof *words; i += 2)
-		any |= words[i] | words[i + 1];
-	return any == 0;
+	for (; end - p >= 4; p += 4)
+		any |= (p[0] | p[1]) | (p[2] | p[3]);
+	for (; p < end; p++)
+		any |= p[0];
+	return (any[0] | any[1]) == 0;
 }
 
 bool
@@ -195,23 +194,21 @@ heap_is_zero(const unsigned char *at, size_t size)
 }
 
 void
-heap_fill(struct heap_slot slot, unsigned class, size_t size)
+heap_fill(struct heap_slot slot, size_t room, size_t size)
 {
-	size_t room = fixed.classes[class].size;
-
 	/* Live first: what a picture shows as free must be zero. */
-	record_set_slack(slot.record, room - CANARY_SIZE - size, class);
+	record_set_slack(slot.record, room - CANARY_SIZE - size);
 	canary_set(slot.at, size);
 }
 
 void
-heap_refill(struct heap_slot slot, unsigned class, size_t old, size_t size)
+heap_refill(struct heap_slot slot, size_t room, size_t old, size_t size)
 {
 	size_t less = size < old ? size : old;
 
 	/* What is given up, and the canary, which becomes zero or data. */
 	memory_wipe(slot.at + less, old + CANARY_SIZE - less);
-	heap_fill(slot, class, size);
+	heap_fill(slot, room, size);
 }
 
 /*
@@ -406,7 +403,6 @@ heap_take_slots(unsigned class, struct heap_slot *slots, size_t n)
 		return 0;
 	taken = take_lines(span, slots, n);
 	shuffle(slots, taken);
-	state.slots += taken;
 	return taken;
 }
 
@@ -419,7 +415,6 @@ give_slot(struct heap_slot slot)
 
 	record_store(slot.record, RECORD_FREE);
 	span->used--;
-	state.slots--;
 	/*
 	 * An empty span goes back, unless there is no other of its class with
 	 * a free slot and its pool stays in any case.
@@ -483,12 +478,8 @@ take_run(void **ptr, size_t size, size_t align)
 	head->guarded = false;
 	__atomic_store_n(&head->kind, BLOCK_OBJECT, __ATOMIC_RELEASE);
 	canary_set(at, size);
-	if (size > GUARDED_FROM) {
-		state.guardable++;
+	if (size > GUARDED_FROM)
 		pool_guard(head);
-	}
-	state.large++;
-	state.bytes += size + CANARY_SIZE;
 	tools_allocated(at, size, run_room(head));
 	*ptr = at;
 	return HEAP_FINE;
@@ -505,8 +496,7 @@ take_slot(void **ptr, unsigned class, size_t size)
 	tools_open(slot.at, room);
 	if (!heap_is_zero(slot.at, room))
 		return HEAP_WRITTEN;
-	heap_fill(slot, class, size);
-	state.bytes += size + CANARY_SIZE;
+	heap_fill(slot, room, size);
 	tools_allocated(slot.at, size, room);
 	*ptr = slot.at;
 	return HEAP_FINE;
@@ -549,8 +539,7 @@ static size_t
 slot_size(const struct block *span, struct heap_slot slot)
 {
 	size_t most = fixed.classes[span->class].size - CANARY_SIZE;
-	size_t slack = record_slack(slot.record, record_load(slot.record),
-	    span->class);
+	size_t slack = record_slack(slot.record, record_load(slot.record));
 
 	/* A picture may have been taken between two of the stores. */
 	return slack < most ? most - slack : 0;
@@ -621,18 +610,13 @@ free_object(const struct object *object)
 {
 	struct block *head = object->head;
 
-	state.bytes -= object->size + CANARY_SIZE;
 	memory_wipe(object->slot.at, used_bytes(object->size));
 	tools_freed(object->slot.at, object->room);
 	if (head->kind == BLOCK_SPAN) {
 		give_slot(object->slot);
 		return;
 	}
-	state.large--;
-	if (object->size > GUARDED_FROM) {
-		state.guardable--;
-		pool_unguard(head);
-	}
+	pool_unguard(head);
 	tools_open(object->slot.at, object->room);
 	pool_give(head);
 }
@@ -707,17 +691,13 @@ resize_run(const struct object *object, size_t size)
 	__atomic_store_n(&head->requested, size, __ATOMIC_RELEASE);
 	if (size > GUARDED_FROM)
 		pool_guard(head);
-	state.guardable -= old > GUARDED_FROM;
-	state.guardable += size > GUARDED_FROM;
-	state.bytes += size - old;
 	return true;
 }
 
 static void
 resize_slot(const struct object *object, size_t size)
 {
-	heap_refill(object->slot, object->head->class, object->size, size);
-	state.bytes += size - object->size;
+	heap_refill(object->slot, object->room, object->size, size);
 }
 
 /*
@@ -787,17 +767,8 @@ heap_resize(void **ptr, size_t size, int *failed)
 	return HEAP_FINE;
 }
 
-void
-heap_totals(struct heap_totals *totals)
-{
-	totals->slots = state.slots;
-	totals->large = state.large;
-	totals->guardable = state.guardable;
-	totals->bytes = state.bytes;
-}
-
 /*
- * Fork.
+ * All objects.
  */
 
 /* Calls VISIT for every live object in POOL, as RECORDS tell of slots. */
@@ -831,6 +802,32 @@ visit_objects(const struct pool *pool, const uint8_t *records,
 		}
 	}
 }
+
+static void
+count_object(const struct object *object, void *data)
+{
+	struct heap_totals *totals = data;
+
+	totals->objects++;
+	totals->bytes += object->size;
+	totals->guardable += object->size > GUARDED_FROM &&
+	    object->head->kind == BLOCK_OBJECT;
+}
+
+void
+heap_totals(struct heap_totals *totals)
+{
+	*totals = (struct heap_totals){ .objects = 0 };
+	for (struct pool *pool = pool_first(); pool != NULL;
+	    pool = pool_next(pool))
+		if (!pool->dead)
+			visit_objects(pool, pool_records(pool->base),
+			    count_object, totals);
+}
+
+/*
+ * Fork.
+ */
 
 struct copy {
 	const struct pool *from;
@@ -903,19 +900,6 @@ mend_pool(struct pool *pool)
 }
 
 static void
-count_object(const struct object *object, void *data)
-{
-	(void)data;
-	state.bytes += object->size + CANARY_SIZE;
-	if (object->head->kind == BLOCK_SPAN) {
-		state.slots++;
-		return;
-	}
-	state.large++;
-	state.guardable += object->size > GUARDED_FROM;
-}
-
-static void
 renew_canary(const struct object *object, void *data)
 {
 	(void)data;
@@ -959,8 +943,6 @@ rebuild(void)
 			if (head->kind == BLOCK_SPAN)
 				rebuild_span(head);
 		}
-		visit_objects(pool, pool_records(pool->base), count_object,
-		    NULL);
 	}
 }
 

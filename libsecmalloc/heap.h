@@ -10,9 +10,10 @@
  *      CACHED          nobody's, but handed to the cache
  *      FREE            nobody's
  *
- * The slack of slots larger than those of SHORT_CLASSES may need 21 bits; each
- * such slot has records enough, and the next two have what is left, 7 bits in
- * each, so that none but a slot's first ever looks LIVE.
+ * A slack of LONG_SLACK or more is in the three records that follow, 7 bits in
+ * each, so that none but a slot's first ever looks LIVE.  Slots that can have
+ * one have records enough; in those of short classes it is the rare result of
+ * a shrinking.
  *
  * A slot that is not LIVE is zero.  CANARY_SIZE bytes that nobody outside can
  * know follow the bytes asked for.  In the tags of a span's blocks is what the
@@ -30,10 +31,12 @@
 
 enum {
 	CANARY_SIZE = 8,
-	/* Up to 128 bytes by 16. */
-	SHORT_CLASSES = 7,
-	SHORT_MAX = 128,
-	/* Up to 1040 bytes, whose classes are looked up. */
+	/* Up to 144 bytes by 16, then four to each doubling. */
+	LINEAR_CLASSES = 8,
+	LINEAR_MAX = 144,
+	/* Up to 272 bytes, which the cache is quickest with; up to 1040. */
+	SHORT_CLASSES = 12,
+	SHORT_MAX = 272,
 	SMALL_CLASSES = 20,
 	SMALL_MAX = 1040,
 	/* Up to 65,552; those after them serve alignments. */
@@ -44,7 +47,8 @@ enum {
 enum {
 	RECORD_FREE = 0,
 	RECORD_CACHED = 1,
-	RECORD_LIVE = 0x80
+	RECORD_LIVE = 0x80,
+	LONG_SLACK = 0x7f
 };
 
 /* What is wrong with a pointer that a caller hands in, or a slot handed out. */
@@ -74,33 +78,43 @@ record_load(const uint8_t *record)
 	return __atomic_load_n(record, __ATOMIC_RELAXED);
 }
 
-/* Before the bytes are touched, as anybody's picture of memory sees it. */
+/*
+ * After what was done to the bytes before, and before what is done to them
+ * after it, as anybody's picture of memory sees it.
+ */
 static inline void
 record_store(uint8_t *record, unsigned value)
 {
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+	/* The same, without a register for the low byte of another. */
+	__asm__ volatile("movb %b1, %0" : "=m"(*record) : "qi"(value) :
+	    "memory");
+#else
 	__atomic_store_n(record, (uint8_t)value, __ATOMIC_RELEASE);
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+#endif
 }
 
 static inline size_t
-record_slack(const uint8_t *record, unsigned state, unsigned class)
+record_slack(const uint8_t *record, unsigned state)
 {
-	size_t slack = state - RECORD_LIVE;
-
-	if (class >= SHORT_CLASSES)
-		slack |= (size_t)record_load(record + 1) << 7 |
-		    (size_t)record_load(record + 2) << 14;
-	return slack;
+	if (state != (RECORD_LIVE | LONG_SLACK))
+		return state - RECORD_LIVE;
+	return record_load(record + 1) | (size_t)record_load(record + 2) << 7 |
+	    (size_t)record_load(record + 3) << 14;
 }
 
 static inline void
-record_set_slack(uint8_t *record, size_t slack, unsigned class)
+record_set_slack(uint8_t *record, size_t slack)
 {
-	if (class >= SHORT_CLASSES) {
-		record_store(record + 1, (slack >> 7) & 0x7f);
-		record_store(record + 2, (slack >> 14) & 0x7f);
+	if (slack < LONG_SLACK) {
+		record_store(record, RECORD_LIVE | (unsigned)slack);
+		return;
 	}
-	record_store(record, RECORD_LIVE | (slack & 0x7f));
+	record_store(record + 1, slack & 0x7f);
+	record_store(record + 2, (slack >> 7) & 0x7f);
+	record_store(record + 3, (slack >> 14) & 0x7f);
+	record_store(record, RECORD_LIVE | LONG_SLACK);
 }
 
 /*
@@ -150,10 +164,9 @@ unsigned heap_class(size_t size, size_t align);
 /* Whether a free slot of SIZE bytes is zero; of larger ones, samples. */
 bool heap_is_zero(const unsigned char *at, size_t size);
 
-/* Makes an object in a slot of CLASS that was handed out; and one another size. */
-void heap_fill(struct heap_slot slot, unsigned class, size_t size);
-void heap_refill(struct heap_slot slot, unsigned class, size_t old,
-    size_t size);
+/* Makes an object in a slot of ROOM bytes that was handed out; and one another size. */
+void heap_fill(struct heap_slot slot, size_t room, size_t size);
+void heap_refill(struct heap_slot slot, size_t room, size_t old, size_t size);
 
 /*
  * All else is called with the lock held.
@@ -195,13 +208,12 @@ enum heap_fault heap_resize(void **ptr, size_t size, int *failed);
 bool heap_contains(const void *at);
 
 struct heap_totals {
-	size_t slots;  /* that are not free, so with those of the cache */
-	size_t large;  /* objects that are no slots */
-	size_t guardable; /* of these, such as have a guard if there can be one */
-	/* Bytes asked for and their canaries; the cache has a share of its own. */
-	size_t bytes;
+	size_t objects;
+	size_t bytes;     /* asked for */
+	size_t guardable; /* objects that have a guard if there can be one */
 };
 
+/* Counts what is there, so that the usual ways need not. */
 void heap_totals(struct heap_totals *);
 
 /* Fork: see fork.c.  MOVING: other threads have slots and may be at them. */
