@@ -218,22 +218,21 @@ release(const char *function, void *ptr)
 	errno = error;
 }
 
-static void *
-resize_locked(const char *function, void *ptr, size_t size)
+/* Whether PTR, of *OLD bytes, is one of SIZE in its place. */
+static bool
+resize_locked(const char *function, void *ptr, size_t size, bool forced,
+    size_t *old)
 {
 	enum heap_fault fault;
-	int failed;
+	bool done;
 
 	enter();
-	fault = heap_resize(&ptr, size, &failed);
+	fault = heap_resize(ptr, size, forced, old, &done);
 	leave();
 	check(function, fault, "object was freed before");
 	if (fault == HEAP_DENIED)
-		failed = ENOLCK;
-	if (failed == 0)
-		return ptr;
-	errno = failed;
-	return NULL;
+		*old = SIZE_MAX;
+	return done;
 }
 
 static void *
@@ -248,13 +247,23 @@ resize(const char *function, void *ptr, size_t size)
 		release(function, ptr);
 		return NULL;
 	}
-	if (cache_resize(ptr, size, &old))
+	if (cache_resize(ptr, size, &old) || (old == 0 &&
+	    resize_locked(function, ptr, size, false, &old)))
 		return ptr;
-	if (old == 0)
-		return resize_locked(function, ptr, size);
-	if ((moved = allocate(function, SLOT_ALIGN, size)) == NULL)
+	if (old == SIZE_MAX) {
+		errno = ENOLCK;
+		return NULL;
+	}
+	if ((moved = allocate(function, SLOT_ALIGN, size)) == NULL) {
+		int error = errno;
+
 		/* To become smaller takes no room. */
-		return size > old ? NULL : resize_locked(function, ptr, size);
+		if (size <= old &&
+		    resize_locked(function, ptr, size, true, &old))
+			return ptr;
+		errno = error;
+		return NULL;
+	}
 	memcpy(moved, ptr, size < old ? size : old);
 	release(function, ptr);
 	return moved;

@@ -29,6 +29,9 @@ enum {
 	LINE_SPAN = 64 * RECORD_UNIT
 };
 
+/* With room for what is added to it, and no overflow. */
+#define OBJECT_MAX ((size_t)PTRDIFF_MAX / 2)
+
 static struct {
 	struct block *partial[CLASSES]; /* spans with a free slot */
 } state;
@@ -509,7 +512,7 @@ heap_allocate(void **ptr, size_t size, size_t align)
 	unsigned class;
 
 	*ptr = NULL;
-	if (size > PTRDIFF_MAX - CANARY_SIZE - 2 * memory_page_size()) {
+	if (size > OBJECT_MAX) {
 		errno = ENOMEM;
 		return HEAP_FINE;
 	}
@@ -694,76 +697,42 @@ resize_run(const struct object *object, size_t size)
 	return true;
 }
 
-static void
-resize_slot(const struct object *object, size_t size)
-{
-	heap_refill(object->slot, object->room, object->size, size);
-}
-
 /*
- * Whether SIZE bytes can stay where the object is: they fit, and a smaller
- * class would not do.
+ * Whether SIZE bytes can be where the object is; unless FORCED, only if that is
+ * where they would be put now.
  */
 static bool
-resize_in_place(const struct object *object, size_t size)
+resize_in_place(const struct object *object, size_t size, bool forced)
 {
 	unsigned class = heap_class(size, SLOT_ALIGN);
 
 	if (object->head->kind == BLOCK_OBJECT)
-		return class == CLASSES && resize_run(object, size);
-	if (class != object->head->class)
+		return (class == CLASSES || forced) &&
+		    resize_run(object, size);
+	if (class != object->head->class && !forced)
 		return false;
-	resize_slot(object, size);
-	return true;
-}
-
-/* To become smaller takes no room. */
-static bool
-shrink_in_place(const struct object *object, size_t size)
-{
-	if (size > object->size || pool_lost())
-		return false;
-	if (object->head->kind == BLOCK_OBJECT)
-		return resize_run(object, size);
-	resize_slot(object, size);
+	heap_refill(object->slot, object->room, object->size, size);
 	return true;
 }
 
 enum heap_fault
-heap_resize(void **ptr, size_t size, int *failed)
+heap_resize(void *ptr, size_t size, bool forced, size_t *old, bool *done)
 {
 	struct object object;
-	enum heap_fault fault = check_object(*ptr, &object);
-	void *moved;
+	enum heap_fault fault = check_object(ptr, &object);
 
-	*failed = 0;
+	*done = false;
 	if (fault != HEAP_FINE)
 		return fault;
-	if (size > PTRDIFF_MAX - CANARY_SIZE - 2 * memory_page_size())
-		*failed = ENOMEM;
-	else if (pool_lost())
-		*failed = ENOLCK;
-	if (*failed == 0 && !resize_in_place(&object, size)) {
-		fault = heap_allocate(&moved, size, SLOT_ALIGN);
-		if (fault != HEAP_FINE)
-			return fault;
-		if (moved != NULL) {
-			memcpy(moved, object.slot.at,
-			    size < object.size ? size : object.size);
-			free_object(&object);
-			*ptr = moved;
-			return HEAP_FINE;
-		}
-		if (!shrink_in_place(&object, size))
-			*failed = errno;
-	}
+	*old = object.size;
+	if (size <= OBJECT_MAX && !pool_lost() && (!forced || size <= *old))
+		*done = resize_in_place(&object, size, forced);
 	if (object.head->kind == BLOCK_OBJECT)
 		object.room = run_room(object.head);
-	if (*failed == 0)
-		tools_resized(object.slot.at, object.size, size, object.room);
+	if (*done)
+		tools_resized(ptr, *old, size, object.room);
 	else
-		tools_span(object.slot.at + object.size,
-		    object.room - object.size);
+		tools_span(object.slot.at + *old, object.room - *old);
 	return HEAP_FINE;
 }
 

@@ -199,10 +199,11 @@ enum heap_fault heap_free(void *ptr);
 enum heap_fault heap_size(const void *ptr, size_t *size);
 
 /*
- * Makes *PTR an object of SIZE bytes, which may move; -1 with errno in
- * *FAILED, and then nothing has changed.
+ * Makes PTR, of *OLD bytes, an object of SIZE in its place; *DONE says whether
+ * it is one.  FORCED: though it becomes smaller and ought to move.
  */
-enum heap_fault heap_resize(void **ptr, size_t size, int *failed);
+enum heap_fault heap_resize(void *ptr, size_t size, bool forced, size_t *old,
+    bool *done);
 
 /* Whether AT lies within a live object. */
 bool heap_contains(const void *at);
