@@ -907,6 +907,7 @@ static void
 questions(void)
 {
 	unsigned char array[16] = {0}, *large = get(LARGE), *p;
+	unsigned char *other = malloc(SMALL);
 
 	(void)alarm(5);
 	if (!secmalloc_is_secure(large) ||
@@ -920,12 +921,13 @@ questions(void)
 	    secmalloc_is_secure(get_freed(PAGES) + 1) ||
 	    secmalloc_is_secure(get_freed(LARGE) + LARGE / 2) ||
 	    secmalloc_is_secure(NULL) || secmalloc_is_secure(launder(array)) ||
-	    secmalloc_is_secure(launder(malloc(SMALL))) ||
+	    secmalloc_is_secure(other) ||
 	    secmalloc_is_secure(launder((void *)(uintptr_t)1)) ||
 	    secmalloc_is_secure(launder((void *)UINTPTR_MAX)))
 		exit(1);
 	if (secmalloc_usable_size(NULL) != 0)
 		exit(1);
+	free(other);
 }
 
 static void at_every_size(void);

@@ -769,6 +769,8 @@ main(int argc, char **argv)
 		return end_at_work();
 	if (argc != 1)
 		bail_out("usage: threads | SECMALLOC_TEST_ENDS=1 threads ends");
+	/* A lock that is held for ever is to be noticed. */
+	(void)alarm(240);
 	start(0);
 	any_thread_frees();
 	freed_memory_returns();

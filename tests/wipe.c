@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdint.h>
 
 #include "harness.h"
@@ -18,6 +19,7 @@
 enum {
 	PAGE_RUN = 100 * 1000,
 	LARGE = 3 * 1024 * 1024,
+	CANARY = 8, /* bytes behind an object */
 	/*
 	 * So many bytes of the secret in a row are a remnant.  A canary, which
 	 * is random, may show that many once in 2^32.
@@ -217,6 +219,84 @@ freed(void)
 	ok(bad == 0, "what is freed is zero at once, whatever its size");
 }
 
+/* Not wiped, or so it seems; 1 if so. */
+static unsigned
+is_left(const char *how, uintptr_t was, size_t size)
+{
+	enum found found = look(was, 0, size);
+
+	if (found == ALL_ZERO || found == UNMAPPED)
+		return 0;
+	diag("%zu bytes %s: %s", size, how, found_names[found]);
+	return 1;
+}
+
+static void
+freed_every_size(void)
+{
+	unsigned bad = 0;
+
+	for (size_t size = 1; size <= 4200; size++) {
+		void *p = get_secret(size);
+		uintptr_t was = address_of(p);
+
+		secfree(p);
+		bad += is_left("that were freed", was, size);
+	}
+	ok(bad == 0, "at every size up to 4200");
+}
+
+static void
+freed_aligned(void)
+{
+	unsigned bad = 0;
+
+	for (size_t alignment = 32; alignment <= 65536; alignment *= 2)
+		for (size_t size = 24; size < 200000; size *= 5) {
+			void *p = secaligned_alloc(alignment, size);
+			uintptr_t was = address_of(p);
+
+			if (p == NULL)
+				bail_out("secaligned_alloc: %s",
+				    strerror(errno));
+			write_secret(p, 0, size);
+			secfree(p);
+			bad += is_left("with an alignment", was, size);
+		}
+	ok(bad == 0, "and at every alignment");
+}
+
+static void *
+free_all(void *objects)
+{
+	for (void **p = objects; *p != NULL; p++)
+		secfree(*p);
+	return NULL;
+}
+
+/* Looked at when the thread has ended: what it kept, if it does, is here. */
+static void
+freed_by_threads(void)
+{
+	enum { OBJECTS = 500 };
+	void *objects[OBJECTS + 1];
+	uintptr_t was[OBJECTS];
+	pthread_t thread;
+	unsigned bad = 0;
+
+	for (size_t i = 0; i < OBJECTS; i++) {
+		objects[i] = get_secret(1 + i * 7);
+		was[i] = address_of(objects[i]);
+	}
+	objects[OBJECTS] = NULL;
+	if (pthread_create(&thread, NULL, free_all, objects) != 0 ||
+	    pthread_join(thread, NULL) != 0)
+		bail_out("no thread");
+	for (size_t i = 0; i < OBJECTS; i++)
+		bad += is_left("that a thread freed", was[i], 1 + i * 7);
+	ok(bad == 0, "and when a thread freed it that has ended since");
+}
+
 static void
 freed_many(void)
 {
@@ -289,6 +369,10 @@ cut(size_t size, size_t rest)
 		found = look(was, 0, rest);
 		ok(found == ALL_ZERO || found == UNMAPPED,
 		    "nor where they were before (%s)", found_names[found]);
+	} else if (rest + CANARY < size) {
+		found = look(was, rest + CANARY, size);
+		ok(found == ALL_ZERO || found == UNMAPPED,
+		    "but zeros, behind the canary (%s)", found_names[found]);
 	}
 	/* What was given up must not come back. */
 	q = secrealloc(q, size);
@@ -403,6 +487,9 @@ main(int argc, char **argv)
 		bail_out("secmalloc_init: %s", strerror(errno));
 	control_live();
 	freed();
+	freed_every_size();
+	freed_aligned();
+	freed_by_threads();
 	freed_many();
 	obtained_again();
 	cut(1000, 10);
