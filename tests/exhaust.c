@@ -402,6 +402,32 @@ shrink_again(const void *arg)
 	return 0;
 }
 
+static int
+keep_few_books(const void *arg)
+{
+	static const size_t sizes[] = {16, 64, KIB, 64 * KIB};
+
+	(void)arg;
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		struct secmalloc_stats full;
+
+		start(64 * MIB);
+		(void)take_all(sizes[i], ENOMEM);
+		full = stats();
+		diag("%zu bytes each: %zu KiB are locked, and %zu kept of "
+		    "them", sizes[i], full.locked_bytes / KIB,
+		    full.metadata_bytes / KIB);
+		expect(full.locked_bytes > 60 * MIB);
+		/* At the least a bit for what is live, of every 4 KiB. */
+		expect(full.metadata_bytes > full.locked_bytes / 32768);
+		expect(full.metadata_bytes <= full.locked_bytes / 100 * 6);
+		give_all();
+		secmalloc_shutdown();
+		expect(stats().metadata_bytes < full.metadata_bytes / 16);
+	}
+	return 0;
+}
+
 /* PROMISE, which BODY keeps in a process of its own. */
 static void
 hold(const char *promise, int (*body)(const void *))
@@ -443,6 +469,8 @@ main(int argc, char **argv)
 	hold("of 40 MiB that were freed 16 at most are kept", shrink_again);
 	if (mode != SECMALLOC_MODE_INPROCESS)
 		return done_testing();
+	hold("what is kept of 64 MiB takes 6 in 100 of them at most",
+	    keep_few_books);
 	hold("more pools than there can be are ENOMEM", reach_most_pools);
 	hold("RLIMIT_MEMLOCK is to be had in any size, and then EAGAIN",
 	    reach_rlimit_memlock);

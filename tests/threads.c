@@ -393,6 +393,10 @@ many_threads_leave_nothing(void)
 	ok(none_wrong() && after.objects == 0 &&
 	    after.locked_bytes <= before.locked_bytes,
 	    "a thousand threads, one after another, lock no more than twenty");
+	diag("%zu KiB kept of them, then %zu", before.metadata_bytes / KIB,
+	    after.metadata_bytes / KIB);
+	ok(after.metadata_bytes <= before.metadata_bytes,
+	    "nor is more kept of them");
 	/* A sanitizer maps memory of its own. */
 	if (!WATCHED)
 		ok(count_mappings() <= mappings, "and leave no mapping");
