@@ -6,7 +6,6 @@ load helpers
 
 setup() {
 	requires root
-	ERRORS=$BATS_TEST_TMPDIR/errors
 }
 
 # memcheck STATUS MISDEED [OPTION...]
