@@ -31,6 +31,32 @@ int tools_watcher;
 /* Nothing is kept here; its address stands for all our objects. */
 static _Alignas(16) char probe[16];
 
+#ifdef HAVE_VALGRIND_MEMCHECK_H
+/*
+ * Objects in a pool of memcheck's, which can be forgotten as a whole: that two
+ * of the same address are live ends valgrind itself.  But it looks for none
+ * that is lost unless there is a block outside of pools, so it is shown one for
+ * as long as an object is live.
+ */
+static char block[16];
+static char *volatile block_found = block; /* by who searches memory for pointers */
+static size_t live;
+
+static void
+show_block(void)
+{
+	if (__atomic_fetch_add(&live, 1, __ATOMIC_RELAXED) == 0)
+		VALGRIND_MALLOCLIKE_BLOCK(block_found, sizeof block, 0, 1);
+}
+
+static void
+hide_block(void)
+{
+	if (__atomic_sub_fetch(&live, 1, __ATOMIC_RELAXED) == 0)
+		VALGRIND_FREELIKE_BLOCK(block_found, 0);
+}
+#endif
+
 static bool
 memcheck_watches(void)
 {
@@ -72,10 +98,6 @@ tools_look(void)
 	    __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		return unknown;
 #ifdef HAVE_VALGRIND_MEMCHECK_H
-	/*
-	 * A pool, for it can be forgotten as a whole: that two objects of the
-	 * same address are live ends valgrind itself.
-	 */
 	if (watcher == TOOLS_MEMCHECK)
 		VALGRIND_CREATE_MEMPOOL(probe, CANARY_SIZE, 1);
 #endif
@@ -86,8 +108,10 @@ void
 tools_tell_allocated(void *at, size_t size, size_t room)
 {
 #ifdef HAVE_VALGRIND_MEMCHECK_H
-	if (tools_watcher == TOOLS_MEMCHECK)
+	if (tools_watcher == TOOLS_MEMCHECK) {
+		show_block();
 		VALGRIND_MEMPOOL_ALLOC(probe, at, size);
+	}
 #endif
 	tools_tell_open(at, size);
 	tools_tell_closed((char *)at + size, room - size);
@@ -97,8 +121,10 @@ void
 tools_tell_freed(void *at, size_t room)
 {
 #ifdef HAVE_VALGRIND_MEMCHECK_H
-	if (tools_watcher == TOOLS_MEMCHECK)
+	if (tools_watcher == TOOLS_MEMCHECK) {
 		VALGRIND_MEMPOOL_FREE(probe, at);
+		hide_block();
+	}
 #endif
 	tools_tell_closed(at, room);
 }
@@ -154,6 +180,8 @@ tools_tell_forget(void)
 	if (tools_watcher == TOOLS_MEMCHECK) {
 		VALGRIND_DESTROY_MEMPOOL(probe);
 		VALGRIND_CREATE_MEMPOOL(probe, CANARY_SIZE, 1);
+		if (__atomic_exchange_n(&live, 0, __ATOMIC_RELAXED) != 0)
+			VALGRIND_FREELIKE_BLOCK(block_found, 0);
 	}
 #endif
 }
