@@ -486,4 +486,33 @@ plan_hits(struct plan *plan, const char *function)
 	return true;
 }
 
+/*
+ * Linked with --wrap, a function fails where HITS() of its plan's name for it
+ * is true; that is for each program to define.
+ */
+#define WRAP(name, function, type, parameters, arguments) \
+	type __wrap_##name parameters; \
+	type __real_##name parameters; \
+	type \
+	__wrap_##name parameters \
+	{ \
+		return HITS(function) ? (type)-1 : __real_##name arguments; \
+	}
+
+/* Of either name, with or without a third argument. */
+#define WRAP_FCNTL(name) \
+	int __wrap_##name(int fd, int command, ...); \
+	int __real_##name(int fd, int command, ...); \
+	int \
+	__wrap_##name(int fd, int command, ...) \
+	{ \
+		va_list ap; \
+		long arg; \
+\
+		va_start(ap, command); \
+		arg = va_arg(ap, long); \
+		va_end(ap); \
+		return HITS("fcntl") ? -1 : __real_##name(fd, command, arg); \
+	}
+
 #endif
