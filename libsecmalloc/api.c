@@ -211,6 +211,8 @@ release(const char *function, void *ptr)
 		again = cache_spill(ptr);
 		if (!again)
 			fault = heap_free(ptr);
+		if (pool_leftovers())
+			(void)cache_drain();
 		leave();
 		cache_attend();
 	}

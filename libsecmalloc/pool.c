@@ -24,6 +24,8 @@
 enum {
 	/* The least that is reserved of addresses for pools. */
 	REGION_GRANULES_MIN = 8,
+	/* A pool of which one in so many is taken is as good as empty. */
+	LEFTOVER = 16,
 	/* What a guard may take: it parts a mapping in three. */
 	MAPPINGS_OF_GUARD = 2,
 	/* Pool, records and books, and what is between them. */
@@ -50,6 +52,7 @@ static struct {
 	size_t map_limit;
 	struct pool *spare; /* the one empty pool that is kept */
 	bool lost, lost_news;
+	bool leftovers; /* see pool_leftovers() */
 	/* While a fork is made: */
 	struct source twin;
 	int relock[2]; /* pipe; the child's end closes once it has locked */
@@ -245,7 +248,7 @@ take_region_of(size_t size)
 }
 
 /*
- * As large as it can be, but no more than an eighth of the addresses that the
+ * As large as it can be, but no more than a quarter of the addresses that the
  * host may have.
  */
 static int
@@ -253,7 +256,7 @@ take_region(void)
 {
 	size_t size = tools_watch() ? REGION_WATCHED : REGION_SIZE;
 
-	while (size / 8 > memory_address_limit() / 64 &&
+	while (size > memory_address_limit() / 4 &&
 	    size > REGION_GRANULES_MIN * granule())
 		size /= 2;
 	while (take_region_of(size) == -1) {
@@ -736,6 +739,18 @@ release_blocks(struct pool *pool, uint32_t from, uint32_t to)
 	offer(pool, from, to);
 	if (is_empty(pool))
 		trim(pool);
+	else if (!pool->initial &&
+	    pool->nblocks - pool->free_blocks <= pool->nblocks / LEFTOVER)
+		state.leftovers = true;
+}
+
+bool
+pool_leftovers(void)
+{
+	bool leftovers = state.leftovers;
+
+	state.leftovers = false;
+	return leftovers;
 }
 
 void

@@ -147,6 +147,12 @@ struct block *pool_take(size_t nblocks, size_t align, bool grow);
 /* Gives a run back, wiped; the pool may go with it. */
 void pool_give(struct block *head);
 
+/*
+ * Whether, since this was asked, little became all that keeps a pool from being
+ * empty.  It may be nothing that anybody needs.
+ */
+bool pool_leftovers(void);
+
 /* Gives back all but the first NBLOCKS of an OBJECT without a guard. */
 void pool_shorten(struct block *head, size_t nblocks);
 

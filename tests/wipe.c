@@ -27,7 +27,7 @@ enum {
 	REMNANT = 4
 };
 
-static int mem = -1;
+static int mem = -1, pagemap = -1;
 /* How often secrealloc() has moved an object. */
 static unsigned moves;
 
@@ -89,6 +89,23 @@ static const char *const found_names[] = {
 	"all zero", "unmapped", "the secret", "a remnant", "something else"
 };
 
+/*
+ * Whether there is memory at ADDRESS.  Addresses may stay reserved when what
+ * was there is gone, and then /proc/self/mem reads zeroes.
+ */
+static bool
+is_present(uintptr_t address)
+{
+	const uint64_t present_or_swapped = (uint64_t)3 << 62;
+	uintptr_t page = address / (uintptr_t)sysconf(_SC_PAGESIZE);
+	uint64_t entry;
+
+	if (pread(pagemap, &entry, sizeof(entry),
+	    (off_t)(page * sizeof(entry))) != sizeof(entry))
+		bail_out("/proc/self/pagemap: %s", strerror(errno));
+	return (entry & present_or_swapped) != 0;
+}
+
 /* What is at ADDRESS now, where the secret's bytes FROM to TO were. */
 static enum found
 look(uintptr_t address, size_t from, size_t to)
@@ -101,11 +118,11 @@ look(uintptr_t address, size_t from, size_t to)
 	for (size_t at = from, n; at < to; at += n) {
 		ssize_t got;
 
-		n = to - at < sizeof(bytes) ? to - at : sizeof(bytes);
-		got = pread(mem, bytes, n, (off_t)(address + at));
-		if (got == -1 && errno == EIO) {
-			n = page - (size_t)(address + at) % page;
-			n = to - at < n ? to - at : n;
+		n = page - (size_t)(address + at) % page;
+		n = to - at < n ? to - at : n;
+		got = is_present(address + at) ?
+		    pread(mem, bytes, n, (off_t)(address + at)) : -1;
+		if (got == -1 && (errno == EIO || !is_present(address + at))) {
 			unmapped += n;
 			row = 0;
 			continue;
@@ -478,6 +495,9 @@ main(int argc, char **argv)
 	    strcmp(argv[1], "inprocess") != 0))
 		bail_out("usage: wipe helper|inprocess");
 	mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (pagemap == -1)
+		bail_out("/proc/self/pagemap: %s", strerror(errno));
 	if (mem == -1)
 		bail_out("/proc/self/mem: %s", strerror(errno));
 	control_malloc();
