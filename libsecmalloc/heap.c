@@ -872,7 +872,40 @@ static void
 renew_canary(const struct object *object, void *data)
 {
 	(void)data;
+	tools_open(object->slot.at + object->size, CANARY_SIZE);
 	canary_set(object->slot.at, object->size);
+}
+
+static void
+announce(const struct object *object, void *data)
+{
+	(void)data;
+	tools_open(object->slot.at, object->size);
+	if (object->head->kind == BLOCK_OBJECT)
+		tools_span(object->slot.at + object->size,
+		    run_room(object->head) - object->size);
+}
+
+/* What a tool knew of addresses went with the mappings that were there. */
+static void
+tell_tools(void)
+{
+	if (!tools_watch())
+		return;
+	for (const struct pool *pool = pool_first(); pool != NULL;
+	    pool = pool_next(pool)) {
+		const struct block *head;
+
+		if (pool->dead)
+			continue;
+		for (uint32_t i = 0; i < pool->nblocks; i += head->nblocks) {
+			head = &pool->blocks[i];
+			if (head->kind == BLOCK_SPAN)
+				tools_span(block_address(head),
+				    (size_t)head->nblocks << BLOCK_SHIFT);
+		}
+		visit_objects(pool, pool_records(pool->base), announce, NULL);
+	}
 }
 
 /* Every slot that is not live is free: of the caches, none is left. */
@@ -932,6 +965,7 @@ heap_fork_child(void)
 {
 	pool_fork_child(mend_pool);
 	rebuild();
+	tell_tools();
 }
 
 void
@@ -947,4 +981,5 @@ heap_fork_late(void)
 		if (!pool->dead)
 			visit_objects(pool, pool_records(pool->base),
 			    renew_canary, NULL);
+	tell_tools();
 }
