@@ -446,20 +446,21 @@ limited() {
 
 @test "as many pools as the protocol allows can be had, and no more" {
 	requires root helper-a
-	local i
+	local i page
+	page=$(getconf PAGESIZE)
 	talk as_nobody prlimit --nofile=4096 "$STAGE/bin/wire" "$HELPER_A"
 	expect hello "hello OK *"
 	for ((i = 1; i <= 1024; i++)); do
-		expect_granted "$(getconf PAGESIZE)"
+		expect_granted "$page"
 		expect lock=$i "lock OK *"
 	done
-	expect grant="$(getconf PAGESIZE)" "grant EDQUOT *"
+	expect grant="$page" "grant EDQUOT *"
 	# Released from the middle while another is outstanding.
 	expect release=500 "release OK *"
-	expect_granted "$(getconf PAGESIZE)"
+	expect_granted "$page"
 	expect release=3 "release OK *"
 	expect lock=1025 "lock OK *"
-	expect status "status OK id=0 a=$((1023 * $(getconf PAGESIZE))) b=1023 *"
+	expect status "status OK id=0 a=$((1023 * page)) b=1023 *"
 	expect_end
 }
 

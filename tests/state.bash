@@ -4,7 +4,10 @@
 
 # field NAME: a line of the helper's /proc/PID/status, blanks as one.
 field() {
-	sed -n "s/^$1:[[:space:]]*//p" "/proc/$HELPER/status" | tr -s '[:blank:]' ' ' | sed 's/ $//'
+	local words
+	while read -ra words; do
+		[ "${words[0]}" != "$1:" ] || echo "${words[*]:1}"
+	done <"/proc/$HELPER/status"
 }
 
 # confined: nothing of its caller's is left, and no way to more than its task takes.
