@@ -31,7 +31,22 @@
 
 #include "harness.h"
 
+#if defined(__has_feature)
+# if __has_feature(thread_sanitizer) && !defined(__SANITIZE_THREAD__)
+#  define __SANITIZE_THREAD__ 1
+# endif
+# if __has_feature(address_sanitizer) && !defined(__SANITIZE_ADDRESS__)
+#  define __SANITIZE_ADDRESS__ 1
+# endif
+#endif
+
 enum {
+	/* By AddressSanitizer: slow, so that less is repeated. */
+#ifdef __SANITIZE_ADDRESS__
+	WATCHED = 1,
+#else
+	WATCHED = 0,
+#endif
 	NOBODY = 65534,
 	/* How long a helper may outlive its process, in milliseconds. */
 	HELPER_GONE_MS = 1000
@@ -416,12 +431,6 @@ count_descriptors(void)
  * malloc keeps are left out.  0 under ThreadSanitizer, which maps memory for
  * its own books as it goes.
  */
-#if defined(__has_feature)
-# if __has_feature(thread_sanitizer) && !defined(__SANITIZE_THREAD__)
-#  define __SANITIZE_THREAD__ 1
-# endif
-#endif
-
 static inline size_t
 count_mapped(void)
 {
