@@ -864,7 +864,8 @@ main(int argc, char *argv[])
 	racing = argc == 5 && strcmp(argv[1], "--race") == 0;
 	if (argc < 3)
 		errx(2, "no words");
-	if (setenv("SECMALLOC_TEST_HELPER", argv[racing ? 4 : 1], 1) != 0)
+	helper_path = argv[racing ? 4 : 1];
+	if (setenv("SECMALLOC_TEST_HELPER", helper_path, 1) != 0)
 		err(1, "setenv");
 	if (racing)
 		return race_run((unsigned)strtoul(argv[2], NULL, 10),
