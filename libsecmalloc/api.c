@@ -294,11 +294,12 @@ secmalloc_shutdown(void)
 {
 	enter();
 	if (state.started) {
+		/* First: a child may be a picture of any moment of this. */
+		__atomic_store_n(&state.started, false, __ATOMIC_RELEASE);
 		fixed_open();
 		cache_stop();
 		heap_stop();
 		pool_stop();
-		state.started = false;
 	}
 	leave();
 }

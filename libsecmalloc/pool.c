@@ -214,18 +214,43 @@ tags_size(size_t size)
 	return memory_round_up((size >> BLOCK_SHIFT) * sizeof *fixed.tags);
 }
 
+/* Between what is vacated nothing is anybody else's. */
+static void
+give_addresses(uintptr_t base, size_t size)
+{
+	size_t page = memory_page_size();
+	uintptr_t from = base - page, end = base + size + page;
+
+	for (size_t i = 0; i < state.count; i++) {
+		const struct pool *pool = state.table[i];
+
+		if (!pool->vacated)
+			continue;
+		memory_vacate((void *)from, (uintptr_t)pool->base - from);
+		from = (uintptr_t)pool->base + pool->size;
+	}
+	memory_vacate((void *)from, end - from);
+}
+
+/* Forgotten first: see pool_stop(). */
 static void
 give_region(void)
 {
-	if (fixed.base != 0)
-		memory_unreserve((void *)fixed.base, fixed.size);
-	if (fixed.records != NULL)
-		memory_unreserve(fixed.records, fixed.size / RECORD_UNIT);
-	if (fixed.tags != NULL)
-		memory_unreserve(fixed.tags, tags_size(fixed.size));
-	fixed.base = fixed.size = 0;
-	fixed.records = NULL;
-	fixed.tags = NULL;
+	struct fixed_values was = fixed;
+
+	PUBLISH(fixed.size, 0);
+	PUBLISH(fixed.base, 0);
+	PUBLISH(fixed.records, NULL);
+	PUBLISH(fixed.tags, NULL);
+	if (was.base != 0) {
+		tools_unmapped((void *)was.base, was.size);
+		tools_unreserved((void *)was.base, was.size);
+		give_addresses(was.base, was.size);
+	}
+	if (was.records != NULL)
+		memory_unreserve(was.records, was.size / RECORD_UNIT);
+	if (was.tags != NULL)
+		memory_unreserve(was.tags, tags_size(was.size));
 }
 
 static int
@@ -858,6 +883,9 @@ pool_start(const struct pool_config *config)
 	size_t n = config->initial_pools == 0 ? 1 : config->initial_pools;
 	bool whatever = config->pool_size == 0 && config->initial_pools == 0;
 
+	/* Of the parent, which another thread was about to start or to stop. */
+	if (state.chain != NULL || fixed.base != 0)
+		pool_stop();
 	state.config = *config;
 	state.map_limit = memory_map_limit();
 	if (config->pool_size == 0)
@@ -896,43 +924,26 @@ wipe_runs(struct pool *pool)
 	}
 }
 
-/* Between what is vacated nothing is anybody else's. */
-static void
-give_addresses(void)
-{
-	size_t page = memory_page_size();
-	uintptr_t from = fixed.base - page, end = fixed.base + fixed.size + page;
-
-	tools_unmapped((void *)fixed.base, fixed.size);
-	tools_unreserved((void *)fixed.base, fixed.size);
-
-	for (size_t i = 0; i < state.count; i++) {
-		const struct pool *pool = state.table[i];
-
-		if (!pool->vacated)
-			continue;
-		memory_vacate((void *)from, (uintptr_t)pool->base - from);
-		from = (uintptr_t)pool->base + pool->size;
-	}
-	memory_vacate((void *)from, end - from);
-	fixed.base = 0;
-}
-
+/*
+ * In an order that lets a child, whose memory is a picture of any moment, still
+ * do the same: what is given back is forgotten before that, pools before the
+ * region that they are in.
+ */
 void
 pool_stop(void)
 {
-	struct pool *next;
+	struct pool *chain = state.chain, *next;
 
-	for (struct pool *pool = state.chain; pool != NULL; pool = pool->chain) {
+	for (struct pool *pool = chain; pool != NULL; pool = pool->chain) {
 		if (pool->dead)
 			continue;
 		wipe_runs(pool);
 		if (!state.lost)
 			state.source.ops->withdraw(&state.source, pool->ticket);
 	}
-	give_addresses();
+	PUBLISH(state.chain, NULL);
 	give_region();
-	for (struct pool *pool = state.chain; pool != NULL; pool = next) {
+	for (struct pool *pool = chain; pool != NULL; pool = next) {
 		next = pool->chain;
 		free_books(pool);
 	}

@@ -59,6 +59,7 @@ struct client {
 	} pools[POOLS];
 };
 
+static const char *helper_path;
 static size_t page;
 
 /* --- One client --- */
@@ -734,8 +735,7 @@ observe_usage(void)
 		err(1, "--usage");
 	if (pid == 0) {
 		(void)dup2(out[1], STDOUT_FILENO);
-		execl(getenv("SECMALLOC_TEST_HELPER"), "secmalloc-helper",
-		    "--usage", (char *)NULL);
+		execl(helper_path, "secmalloc-helper", "--usage", (char *)NULL);
 		_exit(127);
 	}
 	(void)close(out[1]);
