@@ -14,11 +14,9 @@
 #include "tools.h"
 
 enum {
-	/* Bytes in the bin of a small class, and of a large one, ... */
+	/* Bytes in the bin of a small class, and of a large one. */
 	SMALL_CACHED = 8 * 1024,
 	LARGE_CACHED = 32 * 1024,
-	/* ... and in all bins of large classes of a thread together. */
-	LARGE_TOTAL = 128 * 1024,
 	/* Slots in a depot, of which a class may use less. */
 	DEPOT_SLOTS = 4 * SMALL_BIN,
 	/* Frees after which idle slots are given back. */
@@ -111,26 +109,12 @@ bin_set_count(struct bin *bin, size_t count)
 	CACHE_STORE(bin->top, bin->bottom + count);
 }
 
-static bool
-is_large(unsigned class)
-{
-	return class >= SMALL_CLASSES;
-}
-
 static void
 count_large(struct cache *cache, unsigned class, size_t added,
     size_t removed)
 {
-	if (is_large(class))
+	if (cache_is_large(class))
 		cache->large += (added - removed) * fixed.classes[class].size;
-}
-
-/* Whether another slot of its class may be kept. */
-static bool
-has_room(const struct cache *cache, const struct bin *bin)
-{
-	return bin->top < bin->limit && (!is_large(bin->class) ||
-	    cache->large + bin->size <= LARGE_TOTAL);
 }
 
 /* Takes the N slots away that have been there for the longest. */
@@ -384,7 +368,7 @@ void
 cache_start(void)
 {
 	for (unsigned i = 0; i < CLASSES; i++) {
-		uint32_t slots = bin_slots(i) * (is_large(i) ? 2 : 4);
+		uint32_t slots = bin_slots(i) * (cache_is_large(i) ? 2 : 4);
 
 		fixed.classes[i].tag = (uint16_t)bin_offset(i);
 		depots[i].limit = slots < DEPOT_SLOTS ? slots : DEPOT_SLOTS;
@@ -463,40 +447,6 @@ cache_fill(size_t size, size_t align)
 	return n != 0;
 }
 
-/* Whether AT may be the start of a slot, and which bin it goes to. */
-static INLINE struct bin *
-find_bin(const void *at, uint8_t **record, unsigned *state_of)
-{
-	size_t offset = (uintptr_t)at - fixed.base;
-	struct bin *bin;
-
-	if (offset >= fixed.size)
-		return NULL;
-	*record = fixed.records + offset / RECORD_UNIT;
-	*state_of = record_load(*record);
-	bin = cache_bin(cache_mine, CACHE_LOAD(fixed.tags[offset >>
-	    BLOCK_SHIFT]));
-	return *state_of >= RECORD_LIVE && bin->limit != NULL ? bin : NULL;
-}
-
-/* The same, with the size of the object that it is, if its canary is whole. */
-static INLINE struct bin *
-find_object(const void *at, uint8_t **record, size_t *size)
-{
-	size_t most, slack;
-	unsigned live;
-	struct bin *bin = find_bin(at, record, &live);
-
-	if (bin == NULL)
-		return NULL;
-	most = bin->size - CANARY_SIZE;
-	slack = record_slack(*record, live);
-	if (slack > most || !canary_is_whole(at, most - slack))
-		return NULL;
-	*size = most - slack;
-	return bin;
-}
-
 bool
 cache_spill(const void *ptr)
 {
@@ -506,8 +456,8 @@ cache_spill(const void *ptr)
 
 	if (!cache_mine->active && obtain() == NULL)
 		return false;
-	bin = find_bin(ptr, &record, &live);
-	if (bin == NULL || has_room(cache_mine, bin))
+	bin = cache_find_bin(ptr, &record, &live);
+	if (bin == NULL || cache_has_room(cache_mine, bin))
 		return false;
 	if (bin->top < bin->limit)
 		/* It is the others of the large ones that have too much. */
@@ -518,57 +468,6 @@ cache_spill(const void *ptr)
 		}
 	else
 		give_oldest(cache_mine, bin, (bin_count(bin) + 1) / 2);
-	return true;
-}
-
-void *
-cache_take_long(size_t size)
-{
-	struct cache *cache = cache_mine;
-	struct heap_slot *top;
-	struct bin *bin;
-	unsigned char *at;
-
-	if (size <= SMALL_MAX - CANARY_SIZE)
-		bin = cache_bin(cache, CACHE_LOAD(cache->table[(size +
-		    CANARY_SIZE + SLOT_ALIGN - 1) / SLOT_ALIGN]));
-	else if (size <= SLOT_MAX - CANARY_SIZE && CACHE_LOAD(cache->open))
-		bin = cache_bin(cache,
-		    fixed.classes[heap_class(size, SLOT_ALIGN)].tag);
-	else
-		return NULL;
-	top = CACHE_LOAD(bin->top);
-	if (top == bin->bottom)
-		return NULL;
-	at = top[-1].at;
-	if (!heap_is_zero(at, bin->size))
-		return NULL;
-	if (is_large(bin->class))
-		cache->large -= bin->size;
-	record_set_slack(top[-1].record, bin->size - CANARY_SIZE - size);
-	canary_set(at, size);
-	CACHE_STORE(bin->top, top - 1);
-	return at;
-}
-
-bool
-cache_give_long(void *ptr)
-{
-	struct cache *cache = cache_mine;
-	struct heap_slot slot = { .at = ptr };
-	size_t size;
-	struct bin *bin = find_object(ptr, &slot.record, &size);
-
-	if (bin == NULL || !has_room(cache, bin))
-		return false;
-	memory_wipe(ptr, used_bytes(size));
-	record_store(slot.record, RECORD_CACHED);
-	*bin->top = slot;
-	CACHE_STORE(bin->top, bin->top + 1);
-	if (is_large(bin->class))
-		cache->large += bin->size;
-	if (__builtin_expect(--cache->credit == 0, 0))
-		cache_settle();
 	return true;
 }
 
@@ -605,7 +504,7 @@ cache_free(void *ptr)
 
 	if (cache_give_long(ptr))
 		return true;
-	bin = find_object(ptr, &record, &size);
+	bin = cache_find(ptr, &record, &size);
 	return bin != NULL && leave_at_depot(cache_mine, bin) &&
 	    cache_give_long(ptr);
 }
@@ -615,7 +514,7 @@ cache_size(const void *ptr, size_t *size)
 {
 	uint8_t *record;
 
-	return find_object(ptr, &record, size) != NULL;
+	return cache_find(ptr, &record, size) != NULL;
 }
 
 bool
@@ -623,7 +522,7 @@ cache_resize(void *ptr, size_t size, size_t *old)
 {
 	struct cache *cache = cache_mine;
 	struct heap_slot slot = { .at = ptr };
-	struct bin *bin = find_object(ptr, &slot.record, old);
+	struct bin *bin = cache_find(ptr, &slot.record, old);
 
 	if (bin == NULL) {
 		*old = 0;

@@ -27,6 +27,7 @@
 #include <stdint.h>
 
 #include "heap.h"
+#include "memory.h"
 
 /* Two callers each, and each the shorter for it. */
 #define INLINE inline __attribute__((always_inline))
@@ -36,7 +37,9 @@ enum {
 	CACHE_SIZES = SMALL_MAX / SLOT_ALIGN + 1,
 	/* Slots in a bin, of which a class may use less: see cache.c. */
 	SMALL_BIN = 64,
-	LARGE_BIN = 8
+	LARGE_BIN = 8,
+	/* Bytes of large slots that a thread keeps, of all classes together. */
+	LARGE_TOTAL = 128 * 1024
 };
 
 /* A stack that grows from bottom to limit; of a wiped one all three are NULL. */
@@ -76,10 +79,6 @@ extern _Thread_local struct cache *cache_mine
  * What takes more than the two functions at the end of this file, but no lock
  * of the heap.
  */
-
-/* As cache_take() and cache_give(), of longer slots, and nearly as quick. */
-void *cache_take_long(size_t size);
-bool cache_give_long(void *ptr);
 
 /*
  * Makes *PTR SIZE zeroed bytes at a multiple of ALIGN; NULL if the cache and
@@ -145,8 +144,6 @@ void cache_fork_late(void);
 /* At load: see fork.c. */
 void cache_load(void);
 
-typedef uint64_t cache_pair __attribute__((vector_size(16), may_alias));
-
 /* Not made anew for each store. */
 #ifdef __SSE2__
 # define KEEP_IN_REGISTER(pair) __asm__("" : "+x"(pair))
@@ -172,8 +169,8 @@ cache_bin(struct cache *cache, size_t offset)
 static INLINE bool
 cache_is_zero(const unsigned char *at, unsigned units)
 {
-	const cache_pair *pair = (const cache_pair *)(const void *)at;
-	cache_pair any = pair[0] | pair[1];
+	const heap_pair *pair = (const heap_pair *)(const void *)at;
+	heap_pair any = pair[0] | pair[1];
 
 	switch (units) {
 	case 17: any |= pair[16] | pair[15]; /* fallthrough */
@@ -196,8 +193,8 @@ cache_is_zero(const unsigned char *at, unsigned units)
 static INLINE void
 cache_wipe(unsigned char *at, unsigned units)
 {
-	cache_pair *pair = (cache_pair *)(void *)at;
-	cache_pair zero = { 0, 0 };
+	heap_pair *pair = (heap_pair *)(void *)at;
+	heap_pair zero = { 0, 0 };
 
 	KEEP_IN_REGISTER(zero);
 	switch (units) {
@@ -282,6 +279,106 @@ cache_give(void *ptr)
 	top->at = ptr;
 	top->record = record;
 	CACHE_STORE(bin->top, top + 1);
+	if (__builtin_expect(--cache->credit == 0, 0))
+		cache_settle();
+	return true;
+}
+
+static INLINE bool
+cache_is_large(unsigned class)
+{
+	return class >= SMALL_CLASSES;
+}
+
+/* Whether another slot of its class may be kept. */
+static INLINE bool
+cache_has_room(const struct cache *cache, const struct bin *bin)
+{
+	return CACHE_LOAD(bin->top) < bin->limit && (!cache_is_large(bin->class) ||
+	    cache->large + bin->size <= LARGE_TOTAL);
+}
+
+/* Whether AT may be the start of a slot, and which bin it goes to. */
+static INLINE struct bin *
+cache_find_bin(const void *at, uint8_t **record, unsigned *state_of)
+{
+	size_t offset = (uintptr_t)at - fixed.base;
+	struct bin *bin;
+
+	if (offset >= fixed.size)
+		return NULL;
+	*record = fixed.records + offset / RECORD_UNIT;
+	*state_of = record_load(*record);
+	bin = cache_bin(cache_mine, CACHE_LOAD(fixed.tags[offset >>
+	    BLOCK_SHIFT]));
+	return *state_of >= RECORD_LIVE && bin->limit != NULL ? bin : NULL;
+}
+
+/* The same, with the size of the object that it is, if its canary is whole. */
+static INLINE struct bin *
+cache_find(const void *at, uint8_t **record, size_t *size)
+{
+	size_t most, slack;
+	unsigned live;
+	struct bin *bin = cache_find_bin(at, record, &live);
+
+	if (bin == NULL)
+		return NULL;
+	most = bin->size - CANARY_SIZE;
+	slack = record_slack(*record, live);
+	if (slack > most || !canary_is_whole(at, most - slack))
+		return NULL;
+	*size = most - slack;
+	return bin;
+}
+
+/* The same as the two above, of any size. */
+static INLINE void *
+cache_take_long(size_t size)
+{
+	struct cache *cache = cache_mine;
+	struct heap_slot *top;
+	struct bin *bin;
+	unsigned char *at;
+
+	if (size <= SMALL_MAX - CANARY_SIZE)
+		bin = cache_bin(cache, CACHE_LOAD(cache->table[(size +
+		    CANARY_SIZE + SLOT_ALIGN - 1) / SLOT_ALIGN]));
+	else if (size <= SLOT_MAX - CANARY_SIZE && CACHE_LOAD(cache->open))
+		bin = cache_bin(cache,
+		    fixed.classes[heap_class_of(size + CANARY_SIZE)].tag);
+	else
+		return NULL;
+	top = CACHE_LOAD(bin->top);
+	if (top == bin->bottom)
+		return NULL;
+	at = top[-1].at;
+	if (!heap_is_zero(at, bin->size))
+		return NULL;
+	if (cache_is_large(bin->class))
+		cache->large -= bin->size;
+	record_set_slack(top[-1].record, bin->size - CANARY_SIZE - size);
+	canary_set(at, size);
+	CACHE_STORE(bin->top, top - 1);
+	return at;
+}
+
+static INLINE bool
+cache_give_long(void *ptr)
+{
+	struct cache *cache = cache_mine;
+	struct heap_slot slot = { .at = ptr };
+	size_t size;
+	struct bin *bin = cache_find(ptr, &slot.record, &size);
+
+	if (bin == NULL || !cache_has_room(cache, bin))
+		return false;
+	heap_wipe(ptr, size);
+	record_store(slot.record, RECORD_CACHED);
+	*bin->top = slot;
+	CACHE_STORE(bin->top, bin->top + 1);
+	if (cache_is_large(bin->class))
+		cache->large += bin->size;
 	if (__builtin_expect(--cache->credit == 0, 0))
 		cache_settle();
 	return true;

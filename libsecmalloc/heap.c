@@ -15,14 +15,8 @@
 #include "tools.h"
 
 enum {
-	/* Four to each doubling, each with room for a power of two and more. */
-	STEPS = 4,
-	STEPS_FROM = 128,
-	EXTRA = 16,
 	/* Of the classes for alignments: 256, 512, 1024 and 2048. */
 	ALIGNED_MIN = 256,
-	/* Slots up to here are checked whole when they are handed out. */
-	CHECKED_WHOLE = 528,
 	/* Larger objects are followed by a guard page. */
 	GUARDED_FROM = 64 * 1024,
 	/* Slots given at once: the records of so many bytes are a cache line. */
@@ -81,24 +75,19 @@ class_size(unsigned class)
 		return (size_t)ALIGNED_MIN << (class - SIZED_CLASSES);
 	step = class - LINEAR_CLASSES;
 	return ((size_t)(STEPS + 1 + step % STEPS) * (STEPS_FROM / STEPS) <<
-	    (step / STEPS)) + EXTRA;
+	    (step / STEPS)) +
+	    (class < SMALL_CLASSES ? SMALL_EXTRA : LARGE_EXTRA);
 }
 
 /* The smallest class of at least NEED bytes, up to SLOT_MAX. */
 static unsigned
 class_of(size_t need)
 {
-	size_t last = need - EXTRA - 1;
-	unsigned doubling;
-
 	if (need <= RECORD_UNIT)
 		return 0;
 	if (need <= LINEAR_MAX)
 		return (unsigned)((need - 1) / SLOT_ALIGN) - 1;
-	doubling = (unsigned)__builtin_clzl(STEPS_FROM) -
-	    (unsigned)__builtin_clzl(last);
-	return LINEAR_CLASSES + STEPS * doubling + (unsigned)
-	    ((last >> doubling) / (STEPS_FROM / STEPS)) - STEPS;
+	return heap_class_of(need);
 }
 
 unsigned
@@ -165,46 +154,6 @@ heap_stop(void)
 /*
  * Slots.
  */
-
-typedef uint64_t pair __attribute__((vector_size(16), may_alias));
-
-/* Whether SIZE bytes, a multiple of 16, are zero. */
-static bool
-are_zero(const unsigned char *at, size_t size)
-{
-	const pair *p = (const pair *)(const void *)at;
-	const pair *end = (const pair *)(const void *)(at + size);
-	pair any = { 0, 0 };
-
-	for (; end - p >= 4; p += 4)
-		any |= (p[0] | p[1]) | (p[2] | p[3]);
-	for (; p < end; p++)
-		any |= p[0];
-	return (any[0] | any[1]) == 0;
-}
-
-/* Of 64 bytes. */
-static inline pair
-line_at(const unsigned char *at)
-{
-	const pair *p = (const pair *)(const void *)at;
-
-	return (p[0] | p[1]) | (p[2] | p[3]);
-}
-
-bool
-heap_is_zero(const unsigned char *at, size_t size)
-{
-	enum { LINE = 64, LINES = 4 };
-	size_t stride = size / LINES & ~(size_t)(LINE - 1);
-	pair any;
-
-	if (size <= CHECKED_WHOLE)
-		return are_zero(at, size);
-	any = line_at(at) | line_at(at + stride) | line_at(at + 2 * stride) |
-	    line_at(at + 3 * stride);
-	return (any[0] | any[1]) == 0;
-}
 
 void
 heap_fill(struct heap_slot slot, size_t room, size_t size)
@@ -623,7 +572,7 @@ free_object(const struct object *object)
 {
 	struct block *head = object->head;
 
-	memory_wipe(object->slot.at, used_bytes(object->size));
+	heap_wipe(object->slot.at, object->size);
 	tools_freed(object->slot.at, object->room);
 	if (head->kind == BLOCK_SPAN) {
 		give_slot(object->slot);

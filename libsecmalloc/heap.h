@@ -27,6 +27,7 @@
 #include <stdint.h>
 
 #include "fixed.h"
+#include "memory.h"
 #include "pool.h"
 
 enum {
@@ -39,9 +40,15 @@ enum {
 	SHORT_MAX = 272,
 	SMALL_CLASSES = 20,
 	SMALL_MAX = 1040,
-	/* Up to 65,552; those after them serve alignments. */
+	/* Up to 65,600, multiples of 64; those after them serve alignments. */
 	SIZED_CLASSES = 44,
-	SLOT_MAX = 65552
+	SLOT_MAX = 65600,
+	/*
+	 * Slots up to here are checked whole when they are handed out; of
+	 * others, so many times 64 bytes.
+	 */
+	CHECKED_WHOLE = 528,
+	SAMPLES = 4
 };
 
 enum {
@@ -150,19 +157,92 @@ canary_is_whole(const unsigned char *object, size_t size)
 	return canary == canary_of(object);
 }
 
-/* Bytes to wipe of an object of SIZE: it, the canary, and to a multiple of 16,
- * which makes the wide loads of who checks for zero fall within one store. */
-static inline size_t
-used_bytes(size_t size)
+typedef uint64_t heap_pair __attribute__((vector_size(16), may_alias));
+
+/* Whether SIZE bytes, a multiple of 16, are zero; of many, samples. */
+static inline bool
+heap_is_zero(const unsigned char *at, size_t size)
 {
-	return (size + CANARY_SIZE + SLOT_ALIGN - 1) & ~(size_t)(SLOT_ALIGN - 1);
+	const heap_pair *pairs = (const heap_pair *)(const void *)at;
+	size_t n = size / sizeof *pairs, i = 0;
+	heap_pair any = { 0, 0 };
+
+	if (size <= CHECKED_WHOLE) {
+		for (; i + 4 <= n; i += 4)
+			any |= (pairs[i] | pairs[i + 1]) |
+			    (pairs[i + 2] | pairs[i + 3]);
+		for (; i < n; i++)
+			any |= pairs[i];
+	} else
+		for (; i + 4 <= n; i += n / SAMPLES)
+			any |= (pairs[i] | pairs[i + 1]) |
+			    (pairs[i + 2] | pairs[i + 3]);
+	return (any[0] | any[1]) == 0;
+}
+
+/*
+ * Wipes an object of SIZE, its canary, and to a multiple of 16 bytes, so that
+ * the wide loads of who checks for zero fall within one store each.  What is
+ * long is wiped by the C library, which knows the processor; and that without
+ * the canary, so that a power of two of bytes remains one.
+ */
+static inline void
+heap_wipe(unsigned char *at, size_t size)
+{
+	size_t used = (size + CANARY_SIZE + SLOT_ALIGN - 1) / SLOT_ALIGN;
+	heap_pair *pairs = (heap_pair *)(void *)at;
+	const heap_pair zero = { 0, 0 };
+	size_t i = 0;
+
+	if (size > SMALL_MAX - CANARY_SIZE) {
+		memory_wipe(at, size);
+		i = used - 2;
+	} else if (size > CHECKED_WHOLE - CANARY_SIZE) {
+		memory_wipe(at, used * SLOT_ALIGN);
+		return;
+	}
+	for (; i + 4 <= used; i += 4) {
+		pairs[i] = pairs[i + 1] = zero;
+		pairs[i + 2] = pairs[i + 3] = zero;
+		__asm__ volatile("" : : : "memory");
+	}
+	for (; i < used; i++) {
+		pairs[i] = zero;
+		__asm__ volatile("" : : : "memory");
+	}
+}
+
+/*
+ * Four classes to each doubling, each with room for a power of two and more; of
+ * the larger ones, what keeps them aligned to a cache line.
+ */
+enum {
+	STEPS = 4,
+	STEPS_FROM = 128,
+	SMALL_EXTRA = 16,
+	LARGE_EXTRA = 64
+};
+
+/* The smallest class of at least NEED bytes, more than LINEAR_MAX. */
+static inline unsigned
+heap_class_of(size_t need)
+{
+	size_t last = need - SMALL_EXTRA - 1;
+	unsigned doubling;
+
+	if (need > SMALL_MAX) {
+		last = need - LARGE_EXTRA - 1;
+		if (last < SMALL_MAX - SMALL_EXTRA)
+			last = SMALL_MAX - SMALL_EXTRA;
+	}
+	doubling = (unsigned)__builtin_clzl(STEPS_FROM) -
+	    (unsigned)__builtin_clzl(last);
+	return LINEAR_CLASSES + STEPS * doubling + (unsigned)
+	    ((last >> doubling) / (STEPS_FROM / STEPS)) - STEPS;
 }
 
 /* The class that serves, or CLASSES if none does. */
 unsigned heap_class(size_t size, size_t align);
-
-/* Whether a free slot of SIZE bytes is zero; of larger ones, samples. */
-bool heap_is_zero(const unsigned char *at, size_t size);
 
 /* Makes an object in a slot of ROOM bytes that was handed out; and one another size. */
 void heap_fill(struct heap_slot slot, size_t room, size_t size);
