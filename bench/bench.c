@@ -174,6 +174,9 @@ ask(const struct question *question, double *value, char reason[REASON_MAX])
 	if (WIFSIGNALED(status))
 		(void)snprintf(reason, REASON_MAX, "ended by signal %d",
 		    WTERMSIG(status));
+	else if (WEXITSTATUS(status) == 127)
+		(void)snprintf(reason, REASON_MAX, "%s is missing",
+		    question->program);
 	if (found && status == 0) {
 		reason[0] = '\0';
 		return true;
