@@ -79,7 +79,7 @@ signals_reset(void)
 }
 
 /*
- * What cannot be raised is found out by locker_trial() and by each request,
+ * What cannot be raised is found out by locker_open() and by each request,
  * except the hard RLIMIT_CPU, whose SIGKILL nothing averts.
  */
 static void

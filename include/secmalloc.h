@@ -164,7 +164,14 @@ struct secmalloc_stats {
 	/* SECMALLOC_MODE_HELPER or _INPROCESS: who locks; -1 before a start. */
 	int mode;
 	int reserved_int;
-	size_t reserved[8];
+	/* Free slots that threads and depots keep ready. */
+	size_t cached_bytes;
+	/* Bookkeeping of the pools, which is not locked. */
+	size_t metadata_bytes;
+	/* Live large objects with a guard page behind them, and without one. */
+	size_t guards;
+	size_t unguarded;
+	size_t reserved[4];
 };
 
 /*

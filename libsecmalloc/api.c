@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * api.c: the public functions: each checks its arguments, takes the lock and
- * makes one call down; must not know how anything is done.
+ * api.c: the public functions: each checks its arguments and makes one call
+ * down, to the thread's cache, or with the lock to the heap; must not know how
+ * anything is done.
  */
 #include "config.h"
 
@@ -11,12 +12,16 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "cache.h"
 #include "fatal.h"
 #include "fork.h"
 #include "heap.h"
 #include "memory.h"
 #include "pool.h"
+#include "report.h"
 #include "secmalloc.h"
+
+#define NOINLINE __attribute__((noinline))
 
 /* The configuration in force, or to be tried next.  Under the heap's lock. */
 static struct {
@@ -82,9 +87,14 @@ start(void)
 		return -1;
 	}
 	fatal_set_callback(config->on_misuse, config->callback_data);
-	if (fork_start() == -1 || pool_start(&pools) == -1)
+	if (fork_start() == -1)
+		return -1;
+	fixed_open();
+	if (pool_start(&pools) == -1)
 		return -1;
 	heap_start();
+	cache_start();
+	fixed_seal();
 	state.started = true;
 	return 0;
 }
@@ -101,7 +111,10 @@ tell_news(void)
 	void *data = state.config.callback_data;
 	int error = errno;
 
-	if (!pool_lost_news() || tell == NULL)
+	if (!pool_lost_news())
+		return;
+	cache_close(); /* nothing is handed out from here on */
+	if (tell == NULL)
 		return;
 	heap_unlock();
 	tell(data);
@@ -133,7 +146,6 @@ check(const char *function, enum heap_fault fault, const char *freed)
 {
 	if (fault == HEAP_FINE || fault == HEAP_DENIED)
 		return;
-	heap_unlock();
 	switch (fault) {
 	case HEAP_FREED:
 		fatal_misuse(function, freed);
@@ -141,58 +153,122 @@ check(const char *function, enum heap_fault fault, const char *freed)
 		fatal_misuse(function, "pointer into the middle of an object");
 	case HEAP_OVERFLOW:
 		fatal_misuse(function, "overflow past the end of an object");
+	case HEAP_WRITTEN:
+		fatal_misuse(function, "memory was written to after it was "
+		    "freed");
 	default:
 		fatal_misuse(function, "not a pointer of this library");
 	}
 }
 
-static void *
-allocate(size_t align, size_t size)
+/* Of the heap, where the cache cannot serve; or lets that serve after all. */
+static enum heap_fault
+allocate_locked(void **ptr, size_t align, size_t size, bool *again)
 {
-	void *ptr = NULL;
+	enum heap_fault fault = HEAP_FINE;
 
+	*again = false;
 	enter();
-	if (start() == 0)
-		ptr = heap_allocate(size, align);
+	if (start() == 0) {
+		*again = cache_fill(size, align);
+		if (!*again)
+			fault = heap_allocate(ptr, size, align);
+		if (!*again && fault == HEAP_FINE && *ptr == NULL &&
+		    cache_drain())
+			fault = heap_allocate(ptr, size, align);
+	}
 	leave();
+	return fault;
+}
+
+static NOINLINE void *
+allocate(const char *function, size_t align, size_t size)
+{
+	void *ptr;
+	enum heap_fault fault = cache_allocate(&ptr, size, align);
+	bool again = true;
+
+	while (again && ptr == NULL && fault == HEAP_FINE) {
+		fault = allocate_locked(&ptr, align, size, &again);
+		if (again) {
+			cache_attend();
+			fault = cache_allocate(&ptr, size, align);
+		}
+	}
+	check(function, fault, "");
 	return ptr;
 }
 
-static void
+static NOINLINE void
 release(const char *function, void *ptr)
 {
+	enum heap_fault fault = HEAP_FINE;
 	int error = errno;
+	bool again = true;
 
-	if (ptr == NULL)
-		return;
-	enter();
-	check(function, heap_free(ptr), "double free");
-	leave();
+	while (ptr != NULL && again && !cache_free(ptr)) {
+		enter();
+		again = cache_spill(ptr);
+		if (!again)
+			fault = heap_free(ptr);
+		if (pool_leftovers())
+			(void)cache_drain();
+		leave();
+		cache_attend();
+	}
+	check(function, fault, "double free");
 	errno = error;
+}
+
+/* Whether PTR, of *OLD bytes, is one of SIZE in its place. */
+static bool
+resize_locked(const char *function, void *ptr, size_t size, bool forced,
+    size_t *old)
+{
+	enum heap_fault fault;
+	bool done;
+
+	enter();
+	fault = heap_resize(ptr, size, forced, old, &done);
+	leave();
+	check(function, fault, "object was freed before");
+	if (fault == HEAP_DENIED)
+		*old = SIZE_MAX;
+	return done;
 }
 
 static void *
 resize(const char *function, void *ptr, size_t size)
 {
-	enum heap_fault fault;
-	int failed;
+	void *moved;
+	size_t old;
 
 	if (ptr == NULL)
-		return allocate(SLOT_ALIGN, size);
+		return allocate(function, SLOT_ALIGN, size);
 	if (size == 0) {
 		release(function, ptr);
 		return NULL;
 	}
-	enter();
-	fault = heap_resize(&ptr, size, &failed);
-	check(function, fault, "object was freed before");
-	if (fault == HEAP_DENIED)
-		failed = ENOLCK;
-	leave();
-	if (failed == 0)
+	if (cache_resize(ptr, size, &old) || (old == 0 &&
+	    resize_locked(function, ptr, size, false, &old)))
 		return ptr;
-	errno = failed;
-	return NULL;
+	if (old == SIZE_MAX) {
+		errno = ENOLCK;
+		return NULL;
+	}
+	if ((moved = allocate(function, SLOT_ALIGN, size)) == NULL) {
+		int error = errno;
+
+		/* To become smaller takes no room. */
+		if (size <= old &&
+		    resize_locked(function, ptr, size, true, &old))
+			return ptr;
+		errno = error;
+		return NULL;
+	}
+	memcpy(moved, ptr, size < old ? size : old);
+	release(function, ptr);
+	return moved;
 }
 
 int
@@ -218,35 +294,59 @@ secmalloc_shutdown(void)
 {
 	enter();
 	if (state.started) {
+		/* First: a child may be a picture of any moment of this. */
+		__atomic_store_n(&state.started, false, __ATOMIC_RELEASE);
+		fixed_open();
+		cache_stop();
 		heap_stop();
 		pool_stop();
-		state.started = false;
 	}
 	leave();
+}
+
+/* Apart from the usual ways, which so need no frame on the stack. */
+static NOINLINE void *
+allocate_long(const char *function, size_t size)
+{
+	void *ptr = cache_take_long(size);
+
+	return ptr != NULL ? ptr : allocate(function, SLOT_ALIGN, size);
+}
+
+static NOINLINE void
+release_long(const char *function, void *ptr)
+{
+	if (!cache_give_long(ptr))
+		release(function, ptr);
 }
 
 void *
 secmalloc(size_t size)
 {
-	return allocate(SLOT_ALIGN, size);
+	void *ptr = cache_is_short(size) ? cache_take(size) : NULL;
+
+	return ptr != NULL ? ptr : allocate_long("secmalloc", size);
 }
 
 void *
 seccalloc(size_t nmemb, size_t size)
 {
 	size_t bytes;
+	void *ptr;
 
 	if (__builtin_mul_overflow(nmemb, size, &bytes)) {
 		errno = ENOMEM;
 		return NULL;
 	}
-	return allocate(SLOT_ALIGN, bytes);
+	ptr = cache_is_short(bytes) ? cache_take(bytes) : NULL;
+	return ptr != NULL ? ptr : allocate_long("seccalloc", bytes);
 }
 
 void
 secfree(void *ptr)
 {
-	release("secfree", ptr);
+	if (!cache_give(ptr))
+		release_long("secfree", ptr);
 }
 
 void *
@@ -274,13 +374,14 @@ secaligned_alloc(size_t alignment, size_t size)
 		errno = EINVAL;
 		return NULL;
 	}
-	return allocate(alignment < SLOT_ALIGN ? SLOT_ALIGN : alignment, size);
+	return allocate("secaligned_alloc", alignment < SLOT_ALIGN ?
+	    SLOT_ALIGN : alignment, size);
 }
 
 static char *
-copy_string(const char *s, size_t length)
+copy_string(const char *function, const char *s, size_t length)
 {
-	char *copy = allocate(SLOT_ALIGN, length + 1);
+	char *copy = allocate(function, SLOT_ALIGN, length + 1);
 
 	if (copy != NULL)
 		memcpy(copy, s, length); /* the end is there: it is zero */
@@ -290,13 +391,13 @@ copy_string(const char *s, size_t length)
 char *
 secstrdup(const char *s)
 {
-	return copy_string(s, strlen(s));
+	return copy_string("secstrdup", s, strlen(s));
 }
 
 char *
 secstrndup(const char *s, size_t n)
 {
-	return copy_string(s, strnlen(s, n));
+	return copy_string("secstrndup", s, strnlen(s, n));
 }
 
 size_t
@@ -307,10 +408,12 @@ secmalloc_usable_size(const void *ptr)
 
 	if (ptr == NULL)
 		return 0;
+	if (cache_size(ptr, &size))
+		return size;
 	enter();
 	fault = heap_size(ptr, &size);
-	check("secmalloc_usable_size", fault, "object was freed before");
 	leave();
+	check("secmalloc_usable_size", fault, "object was freed before");
 	return size;
 }
 
@@ -331,6 +434,7 @@ secmalloc_stats(struct secmalloc_stats *stats)
 {
 	struct pool_totals pools;
 	struct heap_totals heap;
+	struct cache_totals cache;
 
 	if (stats == NULL) {
 		errno = EINVAL;
@@ -339,6 +443,7 @@ secmalloc_stats(struct secmalloc_stats *stats)
 	enter();
 	pool_totals(&pools);
 	heap_totals(&heap);
+	cache_totals(&cache);
 	leave();
 	memset(stats, 0, sizeof *stats);
 	stats->pools = pools.pools;
@@ -346,7 +451,17 @@ secmalloc_stats(struct secmalloc_stats *stats)
 	stats->objects = heap.objects;
 	stats->object_bytes = heap.bytes;
 	stats->mode = pools.mode;
+	stats->cached_bytes = cache.bytes;
+	stats->metadata_bytes = pools.books;
+	stats->guards = pools.guards;
+	stats->unguarded = heap.guardable - pools.guards;
 	return 0;
+}
+
+__attribute__((constructor)) static void
+look_at_environment(void)
+{
+	report_start(secmalloc_stats);
 }
 
 int

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * fork.c: notices that this process is a new one; must not know what the heap
- * does about it.
+ * fork.c: notices that this process is a new one; must not know what becomes
+ * of the heap.
  */
 #include "config.h"
 
@@ -11,8 +11,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "cache.h"
 #include "fork.h"
-#include "heap.h"
 #include "memory.h"
 
 enum {
@@ -30,7 +30,7 @@ settle(void)
 
 	if (__atomic_compare_exchange_n(mark, &wiped, SETTLING, 0,
 	    __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE)) {
-		heap_fork_late();
+		cache_fork_late();
 		__atomic_store_n(mark, SETTLED, __ATOMIC_RELEASE);
 	} else
 		/* The child has threads, and another one was first. */
@@ -42,7 +42,7 @@ settle(void)
 static int *
 make_mark(void)
 {
-	int *page = memory_wiped_on_fork(), *first = NULL;
+	int *page = memory_wiped_on_fork(memory_page_size()), *first = NULL;
 
 	if (page == NULL)
 		return NULL;
@@ -74,7 +74,7 @@ static void
 prepare(void)
 {
 	fork_enter();
-	heap_fork_prepare();
+	cache_fork_prepare();
 }
 
 static void
@@ -82,22 +82,36 @@ in_parent(void)
 {
 	int error = errno; /* of a fork that failed */
 
-	heap_fork_parent();
+	cache_fork_parent();
 	errno = error;
 }
 
 static void
 in_child(void)
 {
-	heap_fork_child();
-	__atomic_store_n(mark, SETTLED, __ATOMIC_RELEASE);
+	cache_fork_child();
+	if (mark != NULL)
+		__atomic_store_n(mark, SETTLED, __ATOMIC_RELEASE);
+}
+
+static bool registered;
+
+/*
+ * At load, before there is a lock of ours that might be held: these are the
+ * only calls made here that may allocate, and this library may be the malloc
+ * that they call.
+ */
+__attribute__((constructor)) static void
+load(void)
+{
+	if (!registered)
+		registered = pthread_atfork(prepare, in_parent, in_child) == 0;
+	cache_load();
 }
 
 int
 fork_start(void)
 {
-	static bool registered;
-
 	/* Kept for good, as the handlers are: they cannot be taken back. */
 	if (mark == NULL && make_mark() == NULL)
 		return -1;

@@ -1,53 +1,39 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * heap.c: objects in slots of geometric size classes, or in runs of pages of
+ * heap.c: objects in slots of geometric size classes, or in runs of blocks of
  * their own; must not know who locks the pages, nor how.
- *
- * Size and state of a slot are in its pool's slots[], away from the data:
- *
- *      LIVE | bytes asked for      an object
- *      index of a slot + 1, or 0   free, and the next free one
- *
- * A slot or run that is free is zero.  CANARY_SIZE bytes that nobody outside
- * can know follow the bytes asked for.
  */
 #include "config.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <stdint.h>
 #include <string.h>
-#include <sys/auxv.h>
-#include <sys/random.h>
 
 #include "heap.h"
 #include "memory.h"
-#include "pool.h"
+#include "random.h"
+#include "tools.h"
 
 enum {
-	CANARY_SIZE = 8,
-	/* 16 to 128 by 16, then four to each doubling up to 16 KiB. */
-	LINEAR_CLASSES = 8,
-	LINEAR_MAX = LINEAR_CLASSES * SLOT_ALIGN,
+	/* Four to each doubling, each with room for a power of two and more. */
 	STEPS = 4,
-	DOUBLINGS = 7,
-	CLASSES = LINEAR_CLASSES + STEPS * DOUBLINGS,
-	SLOT_MAX = LINEAR_MAX << DOUBLINGS,
-	LIVE = 0x8000
+	STEPS_FROM = 128,
+	EXTRA = 16,
+	/* Of the classes for alignments: 256, 512, 1024 and 2048. */
+	ALIGNED_MIN = 256,
+	/* Slots up to here are checked whole when they are handed out. */
+	CHECKED_WHOLE = 528,
+	/* Larger objects are followed by a guard page. */
+	GUARDED_FROM = 64 * 1024,
+	/* Slots given at once: the records of so many bytes are a cache line. */
+	LINE_SPAN = 64 * RECORD_UNIT
 };
 
-_Static_assert(SLOT_MAX < LIVE, "a slot's size fits beside its LIVE bit");
+/* With room for what is added to it, and no overflow. */
+#define OBJECT_MAX ((size_t)PTRDIFF_MAX / 2)
 
 static struct {
-	struct {
-		size_t size;
-		uint32_t npages; /* of a span */
-		uint32_t nslots;
-		struct page *partial; /* spans with a free slot */
-	} classes[CLASSES];
-	uint64_t canary_key;
-	size_t objects;
-	size_t bytes;
+	struct block *partial[CLASSES]; /* spans with a free slot */
 } state;
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -73,6 +59,13 @@ heap_unlock(void)
 	pthread_setcancelstate(before, &before);
 }
 
+void
+heap_lock_anew(void)
+{
+	lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	heap_lock();
+}
+
 /*
  * Size classes.
  */
@@ -83,130 +76,199 @@ class_size(unsigned class)
 	unsigned step;
 
 	if (class < LINEAR_CLASSES)
-		return (class + 1) * (size_t)SLOT_ALIGN;
+		return (class + 2) * (size_t)SLOT_ALIGN;
+	if (class >= SIZED_CLASSES)
+		return (size_t)ALIGNED_MIN << (class - SIZED_CLASSES);
 	step = class - LINEAR_CLASSES;
-	return (size_t)(STEPS + 1 + step % STEPS) *
-	    (LINEAR_MAX / STEPS) << (step / STEPS);
+	return ((size_t)(STEPS + 1 + step % STEPS) * (STEPS_FROM / STEPS) <<
+	    (step / STEPS)) + EXTRA;
 }
 
-/* The smallest class of at least SIZE bytes, 1 to SLOT_MAX. */
+/* The smallest class of at least NEED bytes, up to SLOT_MAX. */
 static unsigned
-class_of(size_t size)
+class_of(size_t need)
 {
-	unsigned doubling = 0;
-	size_t last = size - 1;
+	size_t last = need - EXTRA - 1;
+	unsigned doubling;
 
-	if (size <= LINEAR_MAX)
-		return (unsigned)(last / SLOT_ALIGN);
-	while (last >= (size_t)LINEAR_MAX << (doubling + 1))
-		doubling++;
+	if (need <= RECORD_UNIT)
+		return 0;
+	if (need <= LINEAR_MAX)
+		return (unsigned)((need - 1) / SLOT_ALIGN) - 1;
+	doubling = (unsigned)__builtin_clzl(STEPS_FROM) -
+	    (unsigned)__builtin_clzl(last);
 	return LINEAR_CLASSES + STEPS * doubling + (unsigned)
-	    ((last >> doubling) / (LINEAR_MAX / STEPS)) - STEPS;
+	    ((last >> doubling) / (STEPS_FROM / STEPS)) - STEPS;
 }
 
-/* Pages in a span: few, and wasting at most an eighth at its end. */
+unsigned
+heap_class(size_t size, size_t align)
+{
+	size_t need = size + CANARY_SIZE;
+	unsigned class;
+
+	if (size > SLOT_MAX - CANARY_SIZE)
+		return CLASSES;
+	if (align <= SLOT_ALIGN)
+		return class_of(need);
+	/* Spans begin with a block. */
+	if (align > BLOCK_SIZE)
+		return CLASSES;
+	if (need <= LINEAR_MAX)
+		for (class = class_of(need); class < LINEAR_CLASSES; class++)
+			if (class_size(class) % align == 0)
+				return class;
+	for (class = SIZED_CLASSES; class < CLASSES; class++)
+		if (need <= class_size(class) && align <= class_size(class))
+			break;
+	return class;
+}
+
+/* Blocks in a span: few, and wasting at most a sixteenth at its end. */
 static uint32_t
-span_pages(size_t slot_size)
+span_blocks(size_t slot_size)
 {
-	uint32_t npages = 1;
+	uint32_t nblocks = 1;
 
-	for (;; npages++) {
-		size_t bytes = npages * memory_page_size();
+	for (;; nblocks++) {
+		size_t bytes = (size_t)nblocks << BLOCK_SHIFT;
 
-		if (bytes >= slot_size && bytes % slot_size <= bytes / 8)
-			return npages;
+		if (bytes >= slot_size && bytes % slot_size <= bytes / 16)
+			return nblocks;
 	}
-}
-
-static void
-seed_canary(void)
-{
-	const void *random = (const void *)getauxval(AT_RANDOM);
-
-	if (getrandom(&state.canary_key, sizeof state.canary_key,
-	    GRND_NONBLOCK) == (ssize_t)sizeof state.canary_key)
-		return;
-	/* Early in the boot; the kernel gave every program 16 bytes. */
-	if (random != NULL)
-		memcpy(&state.canary_key, random, sizeof state.canary_key);
 }
 
 void
 heap_start(void)
 {
-	size_t page_size = memory_page_size();
-
 	for (unsigned i = 0; i < CLASSES; i++) {
 		size_t size = class_size(i);
-		uint32_t npages = span_pages(size);
+		uint32_t nblocks = span_blocks(size);
 
-		state.classes[i].size = size;
-		state.classes[i].npages = npages;
-		state.classes[i].nslots = (uint32_t)(npages * page_size / size);
-		state.classes[i].partial = NULL;
+		fixed.classes[i].size = (uint32_t)size;
+		fixed.classes[i].nblocks = nblocks;
+		fixed.classes[i].nslots =
+		    (uint32_t)(((size_t)nblocks << BLOCK_SHIFT) / size);
 	}
-	seed_canary();
-	state.objects = state.bytes = 0;
+	fixed.key[0] = random_bits() | 1;
+	fixed.key[1] = random_bits() | 1;
+	memset(&state, 0, sizeof state);
 }
 
 void
 heap_stop(void)
 {
-	for (unsigned i = 0; i < CLASSES; i++)
-		state.classes[i].partial = NULL;
-	state.objects = state.bytes = 0;
+	tools_forget();
+	memset(&state, 0, sizeof state);
 }
 
 /*
- * Canaries.
+ * Slots.
  */
 
-static void
-make_canary(const unsigned char *at, unsigned char canary[CANARY_SIZE])
-{
-	uint64_t value = state.canary_key ^
-	    (uintptr_t)at * UINT64_C(0x9e3779b97f4a7c15);
+typedef uint64_t pair __attribute__((vector_size(16), may_alias));
 
-	memcpy(canary, &value, CANARY_SIZE);
-	/* A string's end, written one too far, must not look like it. */
-	canary[0] |= 1;
-}
-
-static void
-set_canary(unsigned char *at)
-{
-	unsigned char canary[CANARY_SIZE];
-
-	make_canary(at, canary);
-	memcpy(at, canary, CANARY_SIZE);
-}
-
+/* Whether SIZE bytes, a multiple of 16, are zero. */
 static bool
-canary_is_whole(const unsigned char *at)
+are_zero(const unsigned char *at, size_t size)
 {
-	unsigned char canary[CANARY_SIZE];
+	const pair *p = (const pair *)(const void *)at;
+	const pair *end = (const pair *)(const void *)(at + size);
+	pair any = { 0, 0 };
 
-	make_canary(at, canary);
-	return memcmp(at, canary, CANARY_SIZE) == 0;
+	for (; end - p >= 4; p += 4)
+		any |= (p[0] | p[1]) | (p[2] | p[3]);
+	for (; p < end; p++)
+		any |= p[0];
+	return (any[0] | any[1]) == 0;
+}
+
+/* Of 64 bytes. */
+static inline pair
+line_at(const unsigned char *at)
+{
+	const pair *p = (const pair *)(const void *)at;
+
+	return (p[0] | p[1]) | (p[2] | p[3]);
+}
+
+bool
+heap_is_zero(const unsigned char *at, size_t size)
+{
+	enum { LINE = 64, LINES = 4 };
+	size_t stride = size / LINES & ~(size_t)(LINE - 1);
+	pair any;
+
+	if (size <= CHECKED_WHOLE)
+		return are_zero(at, size);
+	any = line_at(at) | line_at(at + stride) | line_at(at + 2 * stride) |
+	    line_at(at + 3 * stride);
+	return (any[0] | any[1]) == 0;
+}
+
+void
+heap_fill(struct heap_slot slot, size_t room, size_t size)
+{
+	/* Live first: what a picture shows as free must be zero. */
+	record_set_slack(slot.record, room - CANARY_SIZE - size);
+	canary_set(slot.at, size);
+}
+
+void
+heap_refill(struct heap_slot slot, size_t room, size_t old, size_t size)
+{
+	size_t less = size < old ? size : old;
+
+	/* What is given up, and the canary, which becomes zero or data. */
+	memory_wipe(slot.at + less, old + CANARY_SIZE - less);
+	heap_fill(slot, room, size);
 }
 
 /*
  * Spans.
  */
 
-static uint16_t *
-span_slots(const struct page *span)
+/*
+ * A pointer into the first slot of a record but not to its start is found out
+ * by its canary; to look for that must not lead out of the pool.
+ */
+static uint32_t
+span_slots(const struct block *span)
 {
 	const struct pool *pool = span->pool;
-	size_t index = (size_t)(span - pool->pages);
+	uint32_t nslots = fixed.classes[span->class].nslots;
+	size_t bytes = (size_t)span->nblocks << BLOCK_SHIFT;
 
-	return pool->slots + index * (memory_page_size() / SLOT_ALIGN);
+	if (span + span->nblocks == pool->blocks + pool->nblocks &&
+	    bytes - nslots * fixed.classes[span->class].size < RECORD_UNIT)
+		nslots--;
+	return nslots;
+}
+
+static struct heap_slot
+span_slot(const struct block *span, uint32_t index)
+{
+	unsigned char *at = (unsigned char *)block_address(span) +
+	    (size_t)index * fixed.classes[span->class].size;
+
+	return (struct heap_slot){ at, pool_records(at) };
 }
 
 static void
-list_span(struct page *span)
+set_tags(const struct block *span, uint16_t tag)
 {
-	struct page **list = &state.classes[span->class].partial;
+	size_t first = ((uintptr_t)block_address(span) - fixed.base) >>
+	    BLOCK_SHIFT;
+
+	for (uint32_t i = 0; i < span->nblocks; i++)
+		__atomic_store_n(&fixed.tags[first + i], tag,
+		    __ATOMIC_RELAXED);
+}
+
+static void
+list_span(struct block *span)
+{
+	struct block **list = &state.partial[span->class];
 
 	span->prev = NULL;
 	span->next = *list;
@@ -217,40 +279,25 @@ list_span(struct page *span)
 }
 
 static void
-unlist_span(struct page *span)
+unlist_span(struct block *span)
 {
 	if (!span->listed)
 		return;
 	if (span->prev != NULL)
 		span->prev->next = span->next;
 	else
-		state.classes[span->class].partial = span->next;
+		state.partial[span->class] = span->next;
 	if (span->next != NULL)
 		span->next->prev = span->prev;
 	span->listed = false;
 }
 
-/* Strings every slot that is not live together, and counts the others. */
 static void
-thread_slots(struct page *span)
-{
-	uint16_t *slots = span_slots(span);
-
-	span->first_free = 0;
-	span->used = 0;
-	for (uint32_t i = state.classes[span->class].nslots; i-- > 0; )
-		if (slots[i] & LIVE)
-			span->used++;
-		else {
-			slots[i] = span->first_free;
-			span->first_free = (uint16_t)(i + 1);
-		}
-}
-
-static void
-delete_span(struct page *span)
+delete_span(struct block *span)
 {
 	unlist_span(span);
+	set_tags(span, 0);
+	tools_open(block_address(span), (size_t)span->nblocks << BLOCK_SHIFT);
 	pool_give(span);
 }
 
@@ -261,7 +308,7 @@ delete_empty_spans(void)
 	bool any = false;
 
 	for (unsigned i = 0; i < CLASSES; i++) {
-		struct page *span = state.classes[i].partial, *next;
+		struct block *span = state.partial[i], *next;
 
 		/* It was alone in its list when it was kept; others follow. */
 		for (; span != NULL; span = next) {
@@ -276,76 +323,110 @@ delete_empty_spans(void)
 }
 
 /* Rather than have more locked, does without what is kept for speed. */
-static struct page *
-take_pages(size_t npages, size_t align)
+static struct block *
+take_blocks(size_t nblocks, size_t align)
 {
-	struct page *head = pool_take(npages, align, false);
+	struct block *head = pool_take(nblocks, align, false);
 
 	if (head == NULL && delete_empty_spans())
-		head = pool_take(npages, align, false);
-	return head != NULL ? head : pool_take(npages, align, true);
+		head = pool_take(nblocks, align, false);
+	return head != NULL ? head : pool_take(nblocks, align, true);
 }
 
-static struct page *
+static struct block *
 new_span(unsigned class)
 {
-	struct page *span = take_pages(state.classes[class].npages, 1);
+	struct block *span = take_blocks(fixed.classes[class].nblocks, 1);
+	size_t bytes;
 
 	if (span == NULL)
 		return NULL;
+	bytes = (size_t)span->nblocks << BLOCK_SHIFT;
 	span->class = (uint8_t)class;
-	memset(span_slots(span), 0,
-	    state.classes[class].nslots * sizeof(uint16_t));
-	thread_slots(span);
-	/* Last: from here on its class and slots are believed. */
-	__atomic_store_n(&span->kind, PAGE_SPAN, __ATOMIC_RELEASE);
+	span->used = 0;
+	memset(pool_records(block_address(span)), RECORD_FREE,
+	    bytes / RECORD_UNIT);
+	/* Before it is believed that this is a span, and after it was one. */
+	__atomic_store_n(&span->kind, BLOCK_SPAN, __ATOMIC_RELEASE);
+	set_tags(span, fixed.classes[class].tag);
+	tools_span(block_address(span), bytes);
 	list_span(span);
 	return span;
 }
 
-static unsigned char *
-slot_bytes(const struct page *span, uint32_t index)
+static struct block *
+partial_span(unsigned class)
 {
-	return (unsigned char *)page_address(span) +
-	    index * state.classes[span->class].size;
+	struct block *span = state.partial[class];
+
+	return span != NULL ? span : new_span(class);
 }
 
 static void
-set_slot(struct page *span, uint32_t index, unsigned value)
+shuffle(struct heap_slot *slots, size_t n)
 {
-	__atomic_store_n(&span_slots(span)[index], (uint16_t)value,
-	    __ATOMIC_RELEASE);
+	for (size_t i = n; i > 1; i--) {
+		size_t other = random_below((uint32_t)i);
+		struct heap_slot slot = slots[i - 1];
+
+		slots[i - 1] = slots[other];
+		slots[other] = slot;
+	}
 }
 
-static void *
-take_slot(unsigned class, size_t size)
+/*
+ * Slots whose records share a cache line go to one thread, so that no other
+ * writes to it, nor to what lies beside the slots.
+ */
+static size_t
+take_lines(struct block *span, struct heap_slot *slots, size_t n)
 {
-	struct page *span = state.classes[class].partial;
-	unsigned char *bytes;
-	uint32_t index;
+	uint32_t nslots = span_slots(span);
+	uintptr_t line = 0;
+	size_t taken = 0;
 
-	if (span == NULL && (span = new_span(class)) == NULL)
-		return NULL;
-	index = span->first_free - 1u;
-	bytes = slot_bytes(span, index);
-	span->first_free = span_slots(span)[index];
-	/* Live first: what a picture shows as free must be zero. */
-	set_slot(span, index, LIVE | (unsigned)size);
-	set_canary(bytes + size);
-	span->used++;
-	if (span->first_free == 0)
+	for (uint32_t i = 0; i < nslots && taken < n; i++) {
+		struct heap_slot slot = span_slot(span, i);
+
+		if (record_load(slot.record) != RECORD_FREE)
+			continue;
+		if (taken >= (n + 1) / 2 && (uintptr_t)slot.at / LINE_SPAN != line)
+			break;
+		line = (uintptr_t)slot.at / LINE_SPAN;
+		record_store(slot.record, RECORD_CACHED);
+		slots[taken++] = slot;
+	}
+	span->used += (uint32_t)taken;
+	if (span->used == nslots)
 		unlist_span(span);
-	return bytes;
+	return taken;
+}
+
+size_t
+heap_take_slots(unsigned class, struct heap_slot *slots, size_t n)
+{
+	struct block *span;
+	size_t taken;
+
+	if (pool_lost()) {
+		errno = ENOLCK;
+		return 0;
+	}
+	if ((span = partial_span(class)) == NULL)
+		return 0;
+	taken = take_lines(span, slots, n);
+	shuffle(slots, taken);
+	return taken;
 }
 
 static void
-give_slot(struct page *span, uint32_t index)
+give_slot(struct heap_slot slot)
 {
-	struct page *first = state.classes[span->class].partial;
+	struct block *span = block_head(pool_find(slot.at), slot.at);
+	const struct block *first = state.partial[span->class];
 	bool alone = first == NULL || (first == span && span->next == NULL);
 
-	set_slot(span, index, span->first_free);
-	span->first_free = (uint16_t)(index + 1);
+	record_store(slot.record, RECORD_FREE);
 	span->used--;
 	/*
 	 * An empty span goes back, unless there is no other of its class with
@@ -357,96 +438,143 @@ give_slot(struct page *span, uint32_t index)
 		list_span(span);
 }
 
+void
+heap_give_slots(const struct heap_slot *slots, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		give_slot(slots[i]);
+}
+
 /*
  * Objects.
  */
 
 static size_t
-pages_for(size_t bytes)
+blocks_for(size_t bytes)
 {
-	return memory_round_up(bytes) / memory_page_size();
+	return (bytes + BLOCK_SIZE - 1) >> BLOCK_SHIFT;
 }
 
-static void *
-take_run(size_t size, size_t align)
+/* Of an object in a run, where it is large with the guard page after it. */
+static size_t
+run_blocks(size_t size)
 {
-	size_t page_size = memory_page_size();
-	struct page *head = take_pages(pages_for(size + CANARY_SIZE),
-	    align > page_size ? align / page_size : 1);
+	if (size <= GUARDED_FROM)
+		return blocks_for(size + CANARY_SIZE);
+	return (memory_round_up(size + CANARY_SIZE) + memory_page_size()) >>
+	    BLOCK_SHIFT;
+}
 
+static size_t
+run_room(const struct block *head)
+{
+	return ((size_t)head->nblocks << BLOCK_SHIFT) -
+	    (head->guarded ? memory_page_size() : 0);
+}
+
+static enum heap_fault
+take_run(void **ptr, size_t size, size_t align)
+{
+	struct block *head;
+	unsigned char *at;
+
+	if (size > GUARDED_FROM && align < memory_page_size())
+		align = memory_page_size();
+	head = take_blocks(run_blocks(size), align > BLOCK_SIZE ?
+	    align >> BLOCK_SHIFT : 1);
 	if (head == NULL)
-		return NULL;
+		return HEAP_FINE;
+	at = block_address(head);
+	if (!heap_is_zero(at, (size_t)head->nblocks << BLOCK_SHIFT))
+		return HEAP_WRITTEN;
 	head->requested = size;
-	__atomic_store_n(&head->kind, PAGE_OBJECT, __ATOMIC_RELEASE);
-	set_canary((unsigned char *)page_address(head) + size);
-	return page_address(head);
+	head->guarded = false;
+	__atomic_store_n(&head->kind, BLOCK_OBJECT, __ATOMIC_RELEASE);
+	canary_set(at, size);
+	if (size > GUARDED_FROM)
+		pool_guard(head);
+	tools_allocated(at, size, run_room(head));
+	*ptr = at;
+	return HEAP_FINE;
 }
 
-/* The class that serves, or CLASSES if none does. */
-static unsigned
-class_for(size_t size, size_t align)
+static enum heap_fault
+take_slot(void **ptr, unsigned class, size_t size)
 {
-	unsigned class;
+	size_t room = fixed.classes[class].size;
+	struct heap_slot slot;
 
-	if (size > SLOT_MAX - CANARY_SIZE || align > memory_page_size())
-		return CLASSES;
-	for (class = class_of(size + CANARY_SIZE); class < CLASSES; class++)
-		if (state.classes[class].size % align == 0)
-			break;
-	return class;
+	if (heap_take_slots(class, &slot, 1) == 0)
+		return HEAP_FINE;
+	tools_open(slot.at, room);
+	if (!heap_is_zero(slot.at, room))
+		return HEAP_WRITTEN;
+	heap_fill(slot, room, size);
+	tools_allocated(slot.at, size, room);
+	*ptr = slot.at;
+	return HEAP_FINE;
 }
 
-void *
-heap_allocate(size_t size, size_t align)
+enum heap_fault
+heap_allocate(void **ptr, size_t size, size_t align)
 {
+	enum heap_fault fault = HEAP_FINE;
 	unsigned class;
-	void *ptr;
 
-	if (size > PTRDIFF_MAX - CANARY_SIZE - memory_page_size()) {
+	*ptr = NULL;
+	if (size > OBJECT_MAX) {
 		errno = ENOMEM;
-		return NULL;
+		return HEAP_FINE;
 	}
 	if (pool_lost()) {
 		errno = ENOLCK;
-		return NULL;
+		return HEAP_FINE;
 	}
-	class = class_for(size, align);
-	ptr = class < CLASSES ? take_slot(class, size) : take_run(size, align);
-	if (ptr != NULL) {
-		state.objects++;
-		state.bytes += size;
-	}
-	return ptr;
+	class = heap_class(size, align);
+	if (class < CLASSES)
+		fault = take_slot(ptr, class, size);
+	/* Where no span can be had, a run that is shorter may. */
+	if (*ptr == NULL && fault == HEAP_FINE && !pool_lost() &&
+	    (class == CLASSES || run_blocks(size) < fixed.classes[class].nblocks))
+		fault = take_run(ptr, size, align);
+	return fault;
 }
 
 /* A live object, whichever form it has. */
 struct object {
-	struct page *head;
-	uint32_t index; /* in a span */
-	unsigned char *bytes;
+	struct block *head;
+	struct heap_slot slot; /* in a span; of others, where they begin */
 	size_t size;
-	size_t room;    /* for bytes asked for and canary */
+	size_t room;           /* for bytes asked for and canary */
 };
 
-static enum heap_fault
-find_in_span(struct page *span, const unsigned char *at, struct object *object)
+static size_t
+slot_size(const struct block *span, struct heap_slot slot)
 {
-	size_t size = state.classes[span->class].size;
-	size_t offset = (size_t)(at - (unsigned char *)page_address(span));
-	uint32_t index = (uint32_t)(offset / size);
-	uint16_t slot;
+	size_t most = fixed.classes[span->class].size - CANARY_SIZE;
+	size_t slack = record_slack(slot.record, record_load(slot.record));
 
-	if (index >= state.classes[span->class].nslots)
+	/* A picture may have been taken between two of the stores. */
+	return slack < most ? most - slack : 0;
+}
+
+static enum heap_fault
+find_in_span(struct block *span, const unsigned char *at,
+    struct object *object)
+{
+	size_t room = fixed.classes[span->class].size;
+	size_t offset = (size_t)(at - (unsigned char *)block_address(span));
+	uint32_t index = (uint32_t)(offset / room);
+
+	if (index >= span_slots(span))
 		return HEAP_INTERIOR;
-	slot = span_slots(span)[index];
+	object->slot = span_slot(span, index);
+	if (record_load(object->slot.record) < RECORD_LIVE)
+		return object->slot.at == at ? HEAP_FREED : HEAP_INTERIOR;
 	object->head = span;
-	object->index = index;
-	object->bytes = slot_bytes(span, index);
-	object->size = slot & ~(unsigned)LIVE;
-	object->room = size;
-	if (object->bytes != at)
-		return HEAP_INTERIOR;
-	return slot & LIVE ? HEAP_FINE : HEAP_FREED;
+	object->size = slot_size(span, object->slot);
+	object->room = room;
+	return object->slot.at == at ? HEAP_FINE : HEAP_INTERIOR;
 }
 
 /*
@@ -457,23 +585,23 @@ static enum heap_fault
 find_object(const void *at, struct object *object)
 {
 	struct pool *pool = pool_find(at);
-	struct page *head;
+	struct block *head;
 
 	object->head = NULL;
 	if (pool == NULL)
 		return HEAP_FOREIGN;
 	if (pool->dead)
 		return HEAP_DENIED;
-	head = page_head(pool, at);
-	if (head->kind == PAGE_FREE)
-		return HEAP_FREED;
-	if (head->kind == PAGE_SPAN)
+	head = block_head(pool, at);
+	if (head->kind == BLOCK_SPAN)
 		return find_in_span(head, at, object);
+	if (head->kind != BLOCK_OBJECT)
+		return HEAP_FREED;
 	object->head = head;
-	object->bytes = page_address(head);
+	object->slot.at = block_address(head);
 	object->size = head->requested;
-	object->room = head->npages * memory_page_size();
-	return object->bytes == at ? HEAP_FINE : HEAP_INTERIOR;
+	object->room = run_room(head);
+	return object->slot.at == at ? HEAP_FINE : HEAP_INTERIOR;
 }
 
 /* The same, and whether all is well with it. */
@@ -482,25 +610,28 @@ check_object(const void *at, struct object *object)
 {
 	enum heap_fault fault = find_object(at, object);
 
-	if (fault == HEAP_FINE && !canary_is_whole(object->bytes +
-	    object->size))
-		fault = HEAP_OVERFLOW;
-	return fault;
+	if (fault != HEAP_FINE)
+		return fault;
+	tools_open(object->slot.at + object->size,
+	    object->room - object->size);
+	return canary_is_whole(object->slot.at, object->size) ? HEAP_FINE :
+	    HEAP_OVERFLOW;
 }
 
 static void
 free_object(const struct object *object)
 {
-	struct page *head = object->head;
+	struct block *head = object->head;
 
-	state.objects--;
-	state.bytes -= object->size;
-	/* All of it: a stray write may have gone past the canary. */
-	memory_wipe(object->bytes, object->room);
-	if (head->kind == PAGE_SPAN)
-		give_slot(head, object->index);
-	else
-		pool_give(head);
+	memory_wipe(object->slot.at, used_bytes(object->size));
+	tools_freed(object->slot.at, object->room);
+	if (head->kind == BLOCK_SPAN) {
+		give_slot(object->slot);
+		return;
+	}
+	pool_unguard(head);
+	tools_open(object->slot.at, object->room);
+	pool_give(head);
 }
 
 enum heap_fault
@@ -534,115 +665,148 @@ heap_contains(const void *at)
 	if (fault != HEAP_FINE && (fault != HEAP_INTERIOR ||
 	    object.head == NULL))
 		return false;
-	if (object.head->kind == PAGE_SPAN &&
-	    (span_slots(object.head)[object.index] & LIVE) == 0)
-		return false;
-	offset = (size_t)((const unsigned char *)at - object.bytes);
+	offset = (size_t)((const unsigned char *)at - object.slot.at);
 	return offset == 0 || offset < object.size;
 }
 
-/*
- * Whether SIZE bytes can stay where the object is: they fit, and a smaller
- * class would not do.
- */
+/* Makes a run the length that SIZE takes, its guard being away. */
 static bool
-stays(const struct object *object, size_t size)
+fit_run(struct block *head, size_t size)
 {
-	unsigned class = class_for(size, SLOT_ALIGN);
+	size_t nblocks = run_blocks(size);
 
-	if (object->head->kind == PAGE_SPAN)
-		return class == object->head->class;
-	return class == CLASSES && size + CANARY_SIZE <= object->room;
+	if (nblocks > head->nblocks)
+		return pool_extend(head, nblocks);
+	pool_shorten(head, nblocks);
+	return true;
 }
 
-static void
-resize_in_place(const struct object *object, size_t size)
+static bool
+resize_run(const struct object *object, size_t size)
 {
-	struct page *head = object->head;
+	struct block *head = object->head;
+	unsigned char *at = object->slot.at;
 	size_t old = object->size, less = size < old ? size : old;
 
-	/* What is given up, and the canary, which becomes zero or data. */
-	memory_wipe(object->bytes + less, object->room - less);
-	set_canary(object->bytes + size);
-	state.bytes += size - old;
-	if (head->kind == PAGE_SPAN)
-		set_slot(head, object->index, LIVE | (unsigned)size);
-	else {
-		__atomic_store_n(&head->requested, size, __ATOMIC_RELEASE);
-		pool_shorten(head, pages_for(size + CANARY_SIZE));
+	/* A run that begins within a page, or has too little left of it. */
+	if (size > GUARDED_FROM && (uintptr_t)at % memory_page_size() != 0)
+		return false;
+	pool_unguard(head);
+	/* Of what is given up nothing is left, and that before it is. */
+	memory_wipe(at + less, old + CANARY_SIZE - less);
+	if (!fit_run(head, size)) {
+		canary_set(at, old);
+		if (old > GUARDED_FROM)
+			pool_guard(head);
+		return false;
 	}
+	canary_set(at, size);
+	__atomic_store_n(&head->requested, size, __ATOMIC_RELEASE);
+	if (size > GUARDED_FROM)
+		pool_guard(head);
+	return true;
+}
+
+/*
+ * Whether SIZE bytes can be where the object is; unless FORCED, only if that is
+ * where they would be put now.
+ */
+static bool
+resize_in_place(const struct object *object, size_t size, bool forced)
+{
+	unsigned class = heap_class(size, SLOT_ALIGN);
+
+	if (object->head->kind == BLOCK_OBJECT)
+		return (class == CLASSES || forced) &&
+		    resize_run(object, size);
+	if (class != object->head->class && !forced)
+		return false;
+	heap_refill(object->slot, object->room, object->size, size);
+	return true;
 }
 
 enum heap_fault
-heap_resize(void **ptr, size_t size, int *failed)
+heap_resize(void *ptr, size_t size, bool forced, size_t *old, bool *done)
 {
 	struct object object;
-	enum heap_fault fault = check_object(*ptr, &object);
-	void *moved;
+	enum heap_fault fault = check_object(ptr, &object);
 
-	*failed = 0;
+	*done = false;
 	if (fault != HEAP_FINE)
 		return fault;
-	if (size <= PTRDIFF_MAX - CANARY_SIZE && !pool_lost() &&
-	    stays(&object, size)) {
-		resize_in_place(&object, size);
-		return HEAP_FINE;
-	}
-	if ((moved = heap_allocate(size, SLOT_ALIGN)) == NULL) {
-		/* To become smaller takes no room. */
-		if (size <= object.size && !pool_lost())
-			resize_in_place(&object, size);
-		else
-			*failed = errno;
-		return HEAP_FINE;
-	}
-	memcpy(moved, object.bytes, size < object.size ? size : object.size);
-	free_object(&object);
-	*ptr = moved;
+	*old = object.size;
+	if (size <= OBJECT_MAX && !pool_lost() && (!forced || size <= *old))
+		*done = resize_in_place(&object, size, forced);
+	if (object.head->kind == BLOCK_OBJECT)
+		object.room = run_room(object.head);
+	if (*done)
+		tools_resized(ptr, *old, size, object.room);
+	else
+		tools_span(object.slot.at + *old, object.room - *old);
 	return HEAP_FINE;
+}
+
+/*
+ * All objects.
+ */
+
+/* Calls VISIT for every live object in POOL, as RECORDS tell of slots. */
+static void
+visit_objects(const struct pool *pool, const uint8_t *records,
+    void (*visit)(const struct object *, void *), void *data)
+{
+	const struct block *head;
+
+	for (uint32_t i = 0; i < pool->nblocks; i += head->nblocks) {
+		struct object object = {
+			.head = (struct block *)(uintptr_t)&pool->blocks[i]
+		};
+
+		head = object.head;
+		object.slot.at = block_address(head);
+		if (head->kind == BLOCK_OBJECT) {
+			object.size = head->requested;
+			visit(&object, data);
+			continue;
+		}
+		for (uint32_t n = head->kind == BLOCK_SPAN ?
+		    span_slots(head) : 0; n-- > 0; ) {
+			object.slot = span_slot(head, n);
+			object.slot.record = (uint8_t *)(uintptr_t)records +
+			    (size_t)(object.slot.at - pool->base) / RECORD_UNIT;
+			if (record_load(object.slot.record) < RECORD_LIVE)
+				continue;
+			object.size = slot_size(head, object.slot);
+			visit(&object, data);
+		}
+	}
+}
+
+static void
+count_object(const struct object *object, void *data)
+{
+	struct heap_totals *totals = data;
+
+	totals->objects++;
+	totals->bytes += object->size;
+	totals->guardable += object->size > GUARDED_FROM &&
+	    object->head->kind == BLOCK_OBJECT;
 }
 
 void
 heap_totals(struct heap_totals *totals)
 {
-	totals->objects = state.objects;
-	totals->bytes = state.bytes;
+	*totals = (struct heap_totals){ .objects = 0 };
+	for (struct pool *pool = pool_first(); pool != NULL;
+	    pool = pool_next(pool))
+		if (!pool->dead)
+			visit_objects(pool, pool_records(pool->base),
+			    count_object, totals);
 }
 
 /*
  * Fork.
  */
-
-/* Calls VISIT for every live object in POOL. */
-static void
-visit_objects(struct pool *pool,
-    void (*visit)(const struct object *, void *), void *data)
-{
-	struct page *head;
-
-	for (uint32_t i = 0; i < pool->npages; i += head->npages) {
-		struct object object = { .head = head = &pool->pages[i] };
-
-		object.bytes = page_address(head);
-		if (head->kind == PAGE_OBJECT) {
-			object.size = head->requested;
-			visit(&object, data);
-		} else if (head->kind == PAGE_SPAN) {
-			uint16_t *slots = span_slots(head);
-			uint32_t n = state.classes[head->class].nslots;
-
-			for (object.index = 0; object.index < n;
-			    object.index++) {
-				if ((slots[object.index] & LIVE) == 0)
-					continue;
-				object.bytes = slot_bytes(head, object.index);
-				object.size = slots[object.index] &
-				    ~(unsigned)LIVE;
-				visit(&object, data);
-			}
-		}
-	}
-}
 
 struct copy {
 	const struct pool *from;
@@ -653,9 +817,12 @@ static void
 copy_object(const struct object *object, void *data)
 {
 	const struct copy *copy = data;
+	unsigned char *at = object->slot.at;
 
-	memcpy(copy->to + (object->bytes - copy->from->base), object->bytes,
+	tools_open(at + object->size, CANARY_SIZE);
+	memory_copy(copy->to + (at - copy->from->base), at,
 	    object->size + CANARY_SIZE);
+	tools_span(at + object->size, CANARY_SIZE);
 }
 
 static void
@@ -663,86 +830,166 @@ copy_pool(const struct pool *pool, unsigned char *to)
 {
 	struct copy copy = { .from = pool, .to = to };
 
-	visit_objects((struct pool *)(uintptr_t)pool, copy_object, &copy);
+	visit_objects(pool, pool->picture != NULL ? pool->picture :
+	    pool_records(pool->base), copy_object, &copy);
+}
+
+/*
+ * What other threads did between the picture and the fork: nobody here can
+ * know of those objects.  But a slot that is free must be zero, and what is
+ * live must not look as if it had overflowed.
+ */
+static void
+mend_slot(const struct block *span, struct heap_slot slot, uint8_t *before)
+{
+	struct heap_slot then = { slot.at, before };
+	size_t room = fixed.classes[span->class].size, kept = 0, size;
+	bool was_live = record_load(before) >= RECORD_LIVE;
+	bool is_live = record_load(slot.record) >= RECORD_LIVE;
+
+	if (!was_live && !is_live)
+		return;
+	size = is_live ? slot_size(span, slot) : 0;
+	if (was_live && is_live) {
+		kept = slot_size(span, then);
+		if (kept == size)
+			return;
+		kept = kept < size ? kept : size;
+	}
+	memory_wipe(slot.at + kept, room - kept);
+	if (is_live)
+		canary_set(slot.at, size);
 }
 
 static void
-count_object(const struct object *object, void *data)
+mend_pool(struct pool *pool)
 {
-	(void)data;
-	state.objects++;
-	state.bytes += object->size;
+	const struct block *head;
+
+	for (uint32_t i = 0; i < pool->nblocks; i += head->nblocks) {
+		head = &pool->blocks[i];
+		for (uint32_t n = head->kind == BLOCK_SPAN ?
+		    span_slots(head) : 0; n-- > 0; ) {
+			struct heap_slot slot = span_slot(head, n);
+
+			mend_slot(head, slot, pool->picture +
+			    (size_t)(slot.at - pool->base) / RECORD_UNIT);
+		}
+	}
 }
 
 static void
 renew_canary(const struct object *object, void *data)
 {
 	(void)data;
-	set_canary(object->bytes + object->size);
+	tools_open(object->slot.at + object->size, CANARY_SIZE);
+	canary_set(object->slot.at, object->size);
+}
+
+static void
+announce(const struct object *object, void *data)
+{
+	(void)data;
+	tools_open(object->slot.at, object->size);
+	if (object->head->kind == BLOCK_OBJECT)
+		tools_span(object->slot.at + object->size,
+		    run_room(object->head) - object->size);
+}
+
+/* What a tool knew of addresses went with the mappings that were there. */
+static void
+tell_tools(void)
+{
+	if (!tools_watch())
+		return;
+	for (const struct pool *pool = pool_first(); pool != NULL;
+	    pool = pool_next(pool)) {
+		const struct block *head;
+
+		if (pool->dead)
+			continue;
+		for (uint32_t i = 0; i < pool->nblocks; i += head->nblocks) {
+			head = &pool->blocks[i];
+			if (head->kind == BLOCK_SPAN)
+				tools_span(block_address(head),
+				    (size_t)head->nblocks << BLOCK_SHIFT);
+		}
+		visit_objects(pool, pool_records(pool->base), announce, NULL);
+	}
+}
+
+/* Every slot that is not live is free: of the caches, none is left. */
+static void
+rebuild_span(struct block *span)
+{
+	uint32_t nslots = span_slots(span);
+
+	span->used = 0;
+	for (uint32_t i = 0; i < nslots; i++) {
+		struct heap_slot slot = span_slot(span, i);
+
+		if (record_load(slot.record) >= RECORD_LIVE)
+			span->used++;
+		else
+			record_store(slot.record, RECORD_FREE);
+	}
+	span->listed = false;
+	if (span->used < nslots)
+		list_span(span);
 }
 
 /* Makes all that is derived from the pools' books anew. */
 static void
 rebuild(void)
 {
-	for (unsigned i = 0; i < CLASSES; i++)
-		state.classes[i].partial = NULL;
-	state.objects = state.bytes = 0;
+	memset(&state, 0, sizeof state);
+	random_fork();
 	for (struct pool *pool = pool_first(); pool != NULL;
 	    pool = pool_next(pool)) {
-		struct page *head;
+		struct block *head;
 
 		if (pool->dead)
 			continue;
-		for (uint32_t i = 0; i < pool->npages; i += head->npages) {
-			head = &pool->pages[i];
-			if (head->kind != PAGE_SPAN)
-				continue;
-			thread_slots(head);
-			head->listed = false;
-			if (head->first_free != 0)
-				list_span(head);
+		for (uint32_t i = 0; i < pool->nblocks; i += head->nblocks) {
+			head = &pool->blocks[i];
+			if (head->kind == BLOCK_SPAN)
+				rebuild_span(head);
 		}
-		visit_objects(pool, count_object, NULL);
 	}
 }
 
 void
-heap_fork_prepare(void)
+heap_fork_prepare(bool moving)
 {
-	heap_lock();
-	pool_fork_prepare(copy_pool);
+	pool_fork_prepare(copy_pool, moving);
 }
 
 void
 heap_fork_parent(void)
 {
 	pool_fork_parent();
-	heap_unlock();
 }
 
 void
 heap_fork_child(void)
 {
-	pool_fork_child();
+	pool_fork_child(mend_pool);
 	rebuild();
-	heap_unlock();
+	tell_tools();
 }
 
 void
 heap_fork_late(void)
 {
-	/* Whoever held it is not in this process. */
-	lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
-	heap_lock();
 	pool_rebuild();
-	pool_fork_prepare(copy_pool);
-	pool_fork_child();
+	pool_fork_prepare(copy_pool, false);
+	pool_fork_child(mend_pool);
 	rebuild();
 	/* The parent went on: its sizes and canaries are no longer these. */
 	for (struct pool *pool = pool_first(); pool != NULL;
 	    pool = pool_next(pool))
 		if (!pool->dead)
-			visit_objects(pool, renew_canary, NULL);
-	heap_unlock();
+			visit_objects(pool, pool_records(pool->base),
+			    renew_canary, NULL);
+	tell_tools();
 }

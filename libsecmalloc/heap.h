@@ -1,33 +1,196 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * heap.h: objects: their sizes, slots and spans.  Knows addresses, nothing of
- * locking.  All but heap_lock() is called with the lock held.
+ * locking.
+ *
+ * A slot's state and the size of the object in it are in its record, the one of
+ * the RECORD_UNIT bytes that it begins in, away from the data:
+ *
+ *      LIVE | slack    an object; slack is what it leaves of the slot
+ *      CACHED          nobody's, but handed to the cache
+ *      FREE            nobody's
+ *
+ * A slack of LONG_SLACK or more is in the three records that follow, 7 bits in
+ * each, so that none but a slot's first ever looks LIVE.  Slots that can have
+ * one have records enough; in those of short classes it is the rare result of
+ * a shrinking.
+ *
+ * A slot that is not LIVE is zero.  CANARY_SIZE bytes that nobody outside can
+ * know follow the bytes asked for.  In the tags of a span's blocks is what the
+ * cache wants to find there; in all others, 0.
  */
 #ifndef HEAP_H
 #define HEAP_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
-/* What is wrong with a pointer that a caller hands in. */
+#include "fixed.h"
+#include "pool.h"
+
+enum {
+	CANARY_SIZE = 8,
+	/* Up to 144 bytes by 16, then four to each doubling. */
+	LINEAR_CLASSES = 8,
+	LINEAR_MAX = 144,
+	/* Up to 272 bytes, which the cache is quickest with; up to 1040. */
+	SHORT_CLASSES = 12,
+	SHORT_MAX = 272,
+	SMALL_CLASSES = 20,
+	SMALL_MAX = 1040,
+	/* Up to 65,552; those after them serve alignments. */
+	SIZED_CLASSES = 44,
+	SLOT_MAX = 65552
+};
+
+enum {
+	RECORD_FREE = 0,
+	RECORD_CACHED = 1,
+	RECORD_LIVE = 0x80,
+	LONG_SLACK = 0x7f
+};
+
+/* What is wrong with a pointer that a caller hands in, or a slot handed out. */
 enum heap_fault {
 	HEAP_FINE = 0,
 	HEAP_FOREIGN,  /* not a pointer of this library */
 	HEAP_INTERIOR, /* not the start of an object */
 	HEAP_FREED,    /* the start of what is no longer an object */
 	HEAP_OVERFLOW, /* the canary after it is damaged */
+	HEAP_WRITTEN,  /* free, and yet not zero */
 	HEAP_DENIED    /* in a child: of the parent, and not for the child */
 };
+
+struct heap_slot {
+	unsigned char *at;
+	uint8_t *record;
+};
+
+/*
+ * What needs no lock: the records and bytes of a slot that is the caller's.
+ * Records are read by others at any time.
+ */
+
+static inline unsigned
+record_load(const uint8_t *record)
+{
+	return __atomic_load_n(record, __ATOMIC_RELAXED);
+}
+
+/*
+ * After what was done to the bytes before, and before what is done to them
+ * after it, as anybody's picture of memory sees it.
+ */
+static inline void
+record_store(uint8_t *record, unsigned value)
+{
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+	/* The same, without a register for the low byte of another. */
+	__asm__ volatile("movb %b1, %0" : "=m"(*record) : "qi"(value) :
+	    "memory");
+#else
+	__atomic_store_n(record, (uint8_t)value, __ATOMIC_RELEASE);
+	__atomic_signal_fence(__ATOMIC_SEQ_CST);
+#endif
+}
+
+static inline size_t
+record_slack(const uint8_t *record, unsigned state)
+{
+	if (state != (RECORD_LIVE | LONG_SLACK))
+		return state - RECORD_LIVE;
+	return record_load(record + 1) | (size_t)record_load(record + 2) << 7 |
+	    (size_t)record_load(record + 3) << 14;
+}
+
+static inline void
+record_set_slack(uint8_t *record, size_t slack)
+{
+	if (slack < LONG_SLACK) {
+		record_store(record, RECORD_LIVE | (unsigned)slack);
+		return;
+	}
+	record_store(record + 1, slack & 0x7f);
+	record_store(record + 2, (slack >> 7) & 0x7f);
+	record_store(record + 3, (slack >> 14) & 0x7f);
+	record_store(record, RECORD_LIVE | LONG_SLACK);
+}
+
+/*
+ * Keyed twice, by address: who has seen one canary knows no other.  Objects
+ * are at even addresses and both keys are odd, so it is odd; in memory that
+ * byte is first: a string's end, written one too far, does not look like it.
+ */
+static inline uint64_t
+canary_of(const void *object)
+{
+	uint64_t value = ((uintptr_t)object ^ fixed.key[0]) * fixed.key[1];
+
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+	value = __builtin_bswap64(value);
+#endif
+	return value;
+}
+
+static inline void
+canary_set(unsigned char *object, size_t size)
+{
+	uint64_t canary = canary_of(object);
+
+	__builtin_memcpy(object + size, &canary, CANARY_SIZE);
+}
+
+static inline bool
+canary_is_whole(const unsigned char *object, size_t size)
+{
+	uint64_t canary;
+
+	__builtin_memcpy(&canary, object + size, CANARY_SIZE);
+	return canary == canary_of(object);
+}
+
+/* Bytes to wipe of an object of SIZE: it, the canary, and to a multiple of 16,
+ * which makes the wide loads of who checks for zero fall within one store. */
+static inline size_t
+used_bytes(size_t size)
+{
+	return (size + CANARY_SIZE + SLOT_ALIGN - 1) & ~(size_t)(SLOT_ALIGN - 1);
+}
+
+/* The class that serves, or CLASSES if none does. */
+unsigned heap_class(size_t size, size_t align);
+
+/* Whether a free slot of SIZE bytes is zero; of larger ones, samples. */
+bool heap_is_zero(const unsigned char *at, size_t size);
+
+/* Makes an object in a slot of ROOM bytes that was handed out; and one another size. */
+void heap_fill(struct heap_slot slot, size_t room, size_t size);
+void heap_refill(struct heap_slot slot, size_t room, size_t old, size_t size);
+
+/*
+ * All else is called with the lock held.
+ */
 
 void heap_lock(void);
 void heap_unlock(void);
 
-/* Once the pools have started, and before they stop. */
+/* In a child: whoever held it is not in this process. */
+void heap_lock_anew(void);
+
+/* Once the pools have started, what is fixed being open; before they stop. */
 void heap_start(void);
 void heap_stop(void);
 
-/* SIZE zeroed bytes at a multiple of ALIGN, a power of two; NULL with errno. */
-void *heap_allocate(size_t size, size_t align);
+/* Up to N free slots of CLASS, in random order, for the cache; 0 with errno. */
+size_t heap_take_slots(unsigned class, struct heap_slot *slots, size_t n);
+void heap_give_slots(const struct heap_slot *slots, size_t n);
+
+/*
+ * *PTR becomes SIZE zeroed bytes at a multiple of ALIGN, a power of two; NULL
+ * with errno.
+ */
+enum heap_fault heap_allocate(void **ptr, size_t size, size_t align);
 
 /* Wipes and frees. */
 enum heap_fault heap_free(void *ptr);
@@ -36,23 +199,26 @@ enum heap_fault heap_free(void *ptr);
 enum heap_fault heap_size(const void *ptr, size_t *size);
 
 /*
- * Makes *PTR an object of SIZE bytes, which may move; -1 with errno in
- * *FAILED, and then nothing has changed.
+ * Makes PTR, of *OLD bytes, an object of SIZE in its place; *DONE says whether
+ * it is one.  FORCED: though it becomes smaller and ought to move.
  */
-enum heap_fault heap_resize(void **ptr, size_t size, int *failed);
+enum heap_fault heap_resize(void *ptr, size_t size, bool forced, size_t *old,
+    bool *done);
 
 /* Whether AT lies within a live object. */
 bool heap_contains(const void *at);
 
 struct heap_totals {
 	size_t objects;
-	size_t bytes;
+	size_t bytes;     /* asked for */
+	size_t guardable; /* objects that have a guard if there can be one */
 };
 
+/* Counts what is there, so that the usual ways need not. */
 void heap_totals(struct heap_totals *);
 
-/* Fork: see fork.c. */
-void heap_fork_prepare(void);
+/* Fork: see fork.c.  MOVING: other threads have slots and may be at them. */
+void heap_fork_prepare(bool moving);
 void heap_fork_parent(void);
 void heap_fork_child(void);
 

@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -16,6 +17,9 @@
 #if defined(__has_feature)
 # if __has_feature(address_sanitizer)
 #  define __SANITIZE_ADDRESS__
+# endif
+# if __has_feature(thread_sanitizer)
+#  define __SANITIZE_THREAD__
 # endif
 #endif
 #ifdef __SANITIZE_ADDRESS__
@@ -132,8 +136,11 @@ memory_map_shared(void *at, size_t size, int fd)
 int
 memory_close_off(void *at, size_t size)
 {
-	return map_at(at, size, PROT_NONE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
+	if (map_at(at, size, PROT_NONE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1) == -1)
+		return -1;
+	(void)unlock(at, size); /* as of a reservation */
+	return 0;
 }
 
 void
@@ -162,6 +169,70 @@ memory_move(void *to, void *from, size_t size)
 {
 	return mremap(from, size, size, MREMAP_MAYMOVE | MREMAP_FIXED, to) ==
 	    MAP_FAILED ? -1 : 0;
+}
+
+static int
+protect(void *at, size_t size, int protection)
+{
+	if (mprotect(at, size, protection) == 0)
+		return 0;
+	if (errno != ENOMEM)
+		fatal_bug("mprotect");
+	return -1;
+}
+
+int
+memory_make_inaccessible(void *at, size_t size)
+{
+	return protect(at, size, PROT_NONE);
+}
+
+int
+memory_make_readable(void *at, size_t size)
+{
+	return protect(at, size, PROT_READ);
+}
+
+int
+memory_make_writable(void *at, size_t size)
+{
+	return protect(at, size, PROT_READ | PROT_WRITE);
+}
+
+void
+memory_discard(void *at, size_t size)
+{
+	if (madvise(at, size, MADV_DONTNEED) == -1)
+		memset(at, 0, size); /* locked, by mlockall() */
+}
+
+size_t
+memory_map_limit(void)
+{
+	enum { DEFAULT = 65530 }; /* include/linux/mm.h */
+	char digits[24];
+	size_t limit = 0;
+	ssize_t n = -1;
+	int fd = open("/proc/sys/vm/max_map_count", O_RDONLY | O_CLOEXEC);
+
+	if (fd != -1) {
+		n = read(fd, digits, sizeof digits);
+		(void)close(fd);
+	}
+	for (ssize_t i = 0; i < n && digits[i] >= '0' && digits[i] <= '9'; i++)
+		limit = limit * 10 + (size_t)(digits[i] - '0');
+	return limit != 0 ? limit : DEFAULT;
+}
+
+size_t
+memory_address_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_AS, &limit) == -1 ||
+	    limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur > SIZE_MAX)
+		return SIZE_MAX;
+	return (size_t)limit.rlim_cur;
 }
 
 int
@@ -211,9 +282,8 @@ memory_keep_from_children(void *at, size_t size)
 }
 
 void *
-memory_wiped_on_fork(void)
+memory_wiped_on_fork(size_t size)
 {
-	size_t size = memory_page_size();
 	void *at = memory_reserve(size);
 	int error;
 
@@ -228,8 +298,21 @@ memory_wiped_on_fork(void)
 	return NULL;
 }
 
-void
-memory_wipe(void *at, size_t size)
+#ifdef __SANITIZE_THREAD__
+/* To copy objects for a child is no race: fork() would have done it unseen. */
+__attribute__((no_sanitize("thread"))) void
+memory_copy(void *to, const void *from, size_t size)
 {
-	explicit_bzero(at, size);
+	volatile unsigned char *out = to;
+	const volatile unsigned char *in = from;
+
+	for (size_t i = 0; i < size; i++)
+		out[i] = in[i];
 }
+#else
+void
+memory_copy(void *to, const void *from, size_t size)
+{
+	memcpy(to, from, size);
+}
+#endif

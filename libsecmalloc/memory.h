@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <string.h>
 
 size_t memory_page_size(void);
 
@@ -20,7 +21,8 @@ size_t memory_round_up(size_t size);
 
 /*
  * Reserves SIZE inaccessible bytes between two inaccessible pages, which are
- * reserved too.  Returns the first byte after the first of these.
+ * reserved too.  Returns the first byte after the first of these.  Made
+ * accessible they are zero, and take memory where they are written.
  */
 void *memory_reserve(size_t size);
 void memory_unreserve(void *at, size_t size);
@@ -40,6 +42,20 @@ int memory_claim(void *at, size_t size);
 /* Moves a mapping over another of the same size, which is lost. */
 int memory_move(void *to, void *from, size_t size);
 
+/* Inaccessible, readable, or writable too; -1 with ENOMEM. */
+int memory_make_inaccessible(void *at, size_t size);
+int memory_make_readable(void *at, size_t size);
+int memory_make_writable(void *at, size_t size);
+
+/* Gives the memory of private pages back; they are zero from here on. */
+void memory_discard(void *at, size_t size);
+
+/* How many mappings the kernel grants a process. */
+size_t memory_map_limit(void);
+
+/* How many bytes of addresses RLIMIT_AS grants; SIZE_MAX if any number. */
+size_t memory_address_limit(void);
+
 /* Backs every page with memory now, charged to this process's cgroup. */
 int memory_populate(void *at, size_t size);
 
@@ -54,13 +70,21 @@ int memory_keep_from_core(void *at, size_t size);
 int memory_keep_from_children(void *at, size_t size);
 
 /*
- * A page whose bytes are zero in every child that does not share this address
+ * SIZE bytes which are zero in every child that does not share this address
  * space, however that child was made, to be given back by memory_unreserve();
  * NULL with errno.
  */
-void *memory_wiped_on_fork(void);
+void *memory_wiped_on_fork(size_t size);
+
+/* As memcpy(); other threads may write to what is copied. */
+void memory_copy(void *to, const void *from, size_t size);
 
 /* Zeroes by a store that no compiler leaves out. */
-void memory_wipe(void *at, size_t size);
+static inline void
+memory_wipe(void *at, size_t size)
+{
+	memset(at, 0, size);
+	__asm__ volatile("" : : "r"(at) : "memory");
+}
 
 #endif

@@ -11,10 +11,34 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fatal.h"
+#include "fixed.h"
 #include "memory.h"
 #include "pool.h"
+#include "random.h"
+#include "runs.h"
 #include "secmalloc.h"
 #include "source.h"
+#include "tools.h"
+
+enum {
+	/* The least that is reserved of addresses for pools. */
+	REGION_GRANULES_MIN = 8,
+	/* A pool of which one in so many is taken is as good as empty. */
+	LEFTOVER = 16,
+	/* What a guard may take: it parts a mapping in three. */
+	MAPPINGS_OF_GUARD = 2,
+	/* Pool, records and books, and what is between them. */
+	MAPPINGS_OF_POOL = 8
+};
+
+#if SIZE_MAX > UINT32_MAX
+# define REGION_SIZE ((size_t)16 << 30)
+#else
+# define REGION_SIZE ((size_t)256 << 20)
+#endif
+/* Valgrind remarks upon larger ones. */
+#define REGION_WATCHED ((size_t)128 << 20)
 
 static struct {
 	struct pool_config config;
@@ -23,8 +47,12 @@ static struct {
 	struct pool *table[POOLS_MAX]; /* sorted by address */
 	size_t count;
 	size_t locked; /* bytes in pools that are not dead */
+	size_t books;  /* bytes of bookkeeping, of the same */
+	size_t guards;
+	size_t map_limit;
 	struct pool *spare; /* the one empty pool that is kept */
 	bool lost, lost_news;
+	bool leftovers; /* see pool_leftovers() */
 	/* While a fork is made: */
 	struct source twin;
 	int relock[2]; /* pipe; the child's end closes once it has locked */
@@ -169,6 +197,287 @@ pool_next(const struct pool *pool)
 	return pool->chain;
 }
 
+/*
+ * The region.
+ */
+
+/* What pools begin at multiples of: the records of a pool are pages of its own. */
+static size_t
+granule(void)
+{
+	return memory_page_size() * RECORD_UNIT;
+}
+
+static size_t
+tags_size(size_t size)
+{
+	return memory_round_up((size >> BLOCK_SHIFT) * sizeof *fixed.tags);
+}
+
+/* Between what is vacated nothing is anybody else's. */
+static void
+give_addresses(uintptr_t base, size_t size)
+{
+	size_t page = memory_page_size();
+	uintptr_t from = base - page, end = base + size + page;
+
+	for (size_t i = 0; i < state.count; i++) {
+		const struct pool *pool = state.table[i];
+
+		if (!pool->vacated)
+			continue;
+		memory_vacate((void *)from, (uintptr_t)pool->base - from);
+		from = (uintptr_t)pool->base + pool->size;
+	}
+	memory_vacate((void *)from, end - from);
+}
+
+/* Forgotten first: see pool_stop(). */
+static void
+give_region(void)
+{
+	struct fixed_values was = fixed;
+
+	PUBLISH(fixed.size, 0);
+	PUBLISH(fixed.base, 0);
+	PUBLISH(fixed.records, NULL);
+	PUBLISH(fixed.tags, NULL);
+	if (was.base != 0) {
+		tools_unmapped((void *)was.base, was.size);
+		tools_unreserved((void *)was.base, was.size);
+		give_addresses(was.base, was.size);
+	}
+	if (was.records != NULL)
+		memory_unreserve(was.records, was.size / RECORD_UNIT);
+	if (was.tags != NULL)
+		memory_unreserve(was.tags, tags_size(was.size));
+}
+
+static int
+take_region_of(size_t size)
+{
+	fixed.size = size;
+	fixed.base = (uintptr_t)memory_reserve(size);
+	fixed.records = memory_reserve(size / RECORD_UNIT);
+	fixed.tags = memory_reserve(tags_size(size));
+	if (fixed.base != 0 && fixed.records != NULL && fixed.tags != NULL &&
+	    memory_make_readable(fixed.records, size / RECORD_UNIT) == 0 &&
+	    memory_make_writable(fixed.tags, tags_size(size)) == 0 &&
+	    memory_keep_from_core(fixed.tags, tags_size(size)) == 0) {
+		tools_reserved((void *)fixed.base, size);
+		return 0;
+	}
+	give_region();
+	errno = ENOMEM;
+	return -1;
+}
+
+/*
+ * As large as it can be, but no more than a quarter of the addresses that the
+ * host may have.
+ */
+static int
+take_region(void)
+{
+	size_t size = tools_watch() ? REGION_WATCHED : REGION_SIZE;
+
+	while (size > memory_address_limit() / 4 &&
+	    size > REGION_GRANULES_MIN * granule())
+		size /= 2;
+	while (take_region_of(size) == -1) {
+		if (size <= REGION_GRANULES_MIN * granule())
+			return -1;
+		size /= 2;
+	}
+	return 0;
+}
+
+/* Whether SIZE bytes at AT, and a page on either side, are no pool's. */
+static bool
+is_vacant(uintptr_t at, size_t size)
+{
+	size_t page = memory_page_size();
+	size_t i = table_search((void *)(at - page));
+
+	return i == state.count ||
+	    (uintptr_t)state.table[i]->base >= at + size + page;
+}
+
+/* Addresses for a pool of SIZE bytes, at random; NULL with ENOMEM. */
+static void *
+place(size_t size)
+{
+	enum { TRIES = 16 };
+	size_t step = granule();
+	uint32_t n;
+
+	if (size > fixed.size) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	n = (uint32_t)((fixed.size - size) / step) + 1;
+	for (unsigned i = 0; i < TRIES; i++) {
+		uintptr_t at = fixed.base + random_below(n) * step;
+
+		if (is_vacant(at, size))
+			return (void *)at;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		uintptr_t at = fixed.base + i * step;
+
+		if (is_vacant(at, size))
+			return (void *)at;
+	}
+	errno = ENOMEM;
+	return NULL;
+}
+
+/*
+ * Runs.
+ */
+
+void *
+block_address(const struct block *block)
+{
+	const struct pool *pool = block->pool;
+
+	return pool->base +
+	    ((size_t)(block - pool->blocks) << BLOCK_SHIFT);
+}
+
+struct block *
+block_head(struct pool *pool, const void *at)
+{
+	size_t index = (size_t)((const unsigned char *)at - pool->base) >>
+	    BLOCK_SHIFT;
+	struct block *block = &pool->blocks[index];
+
+	return block->kind == BLOCK_INNER ? &pool->blocks[block->head] : block;
+}
+
+static uint32_t
+index_of(const struct block *block)
+{
+	return (uint32_t)(block - block->pool->blocks);
+}
+
+/* Marks the blocks from FROM to before TO as one free run. */
+static void
+mark_free(struct pool *pool, uint32_t from, uint32_t to)
+{
+	struct block *head = &pool->blocks[from];
+
+	PUBLISH(head->nblocks, to - from);
+	pool->blocks[to - 1].head = from;
+	for (uint32_t i = from; i < to; i++)
+		PUBLISH(pool->blocks[i].kind, BLOCK_FREE);
+}
+
+/* The same, to be found by who looks for one. */
+static void
+offer(struct pool *pool, uint32_t from, uint32_t to)
+{
+	if (from == to)
+		return;
+	mark_free(pool, from, to);
+	runs_insert(&pool->blocks[from]);
+}
+
+static void
+mark_inner(struct pool *pool, uint32_t head, uint32_t from, uint32_t to)
+{
+	for (uint32_t i = from; i < to; i++) {
+		pool->blocks[i].head = head;
+		pool->blocks[i].kind = BLOCK_INNER;
+	}
+}
+
+/* The first of NBLOCKS within the free run at HEAD, or the end of it. */
+static uint32_t
+fit(const struct block *head, uint32_t nblocks, size_t align)
+{
+	uint32_t at = index_of(head);
+	uintptr_t first = (uintptr_t)block_address(head) >> BLOCK_SHIFT;
+	uintptr_t gap = -first & (align - 1);
+
+	if (gap > head->nblocks || head->nblocks - gap < nblocks)
+		return at + head->nblocks;
+	return at + (uint32_t)gap;
+}
+
+static struct block *
+carve(struct block *head, uint32_t at, uint32_t nblocks)
+{
+	struct pool *pool = head->pool;
+	uint32_t from = index_of(head), end = from + head->nblocks;
+	struct block *block = &pool->blocks[at];
+
+	runs_remove(head);
+	/* From the far end on, so that heads lead from one to the next. */
+	offer(pool, at + nblocks, end);
+	mark_inner(pool, at, at + 1, at + nblocks);
+	PUBLISH(block->nblocks, nblocks);
+	PUBLISH(block->kind, BLOCK_TAKEN);
+	offer(pool, from, at);
+	pool->free_blocks -= nblocks;
+	if (state.spare == pool)
+		state.spare = NULL;
+	return block;
+}
+
+/* Best fit.  What has to be aligned may have to look at longer ones, too. */
+static struct block *
+take_fitting(uint32_t nblocks, size_t align)
+{
+	struct block *head;
+
+	for (head = runs_fit(nblocks); head != NULL; head = runs_after(head)) {
+		uint32_t at = fit(head, nblocks, align);
+
+		if (at != index_of(head) + head->nblocks)
+			return carve(head, at, nblocks);
+	}
+	return NULL;
+}
+
+/* Takes the free runs of a pool out of the order of all. */
+static void
+withdraw_runs(struct pool *pool)
+{
+	for (uint32_t i = 0; i < pool->nblocks; i += pool->blocks[i].nblocks)
+		if (pool->blocks[i].kind == BLOCK_FREE)
+			runs_remove(&pool->blocks[i]);
+}
+
+/*
+ * Pools.
+ */
+
+static size_t
+books_size(size_t nblocks)
+{
+	return memory_round_up(sizeof(struct pool) +
+	    nblocks * sizeof(struct block));
+}
+
+static size_t
+records_size(size_t size)
+{
+	return memory_round_up(size / RECORD_UNIT);
+}
+
+static size_t
+bookkeeping_size(const struct pool *pool)
+{
+	return books_size(pool->nblocks) + records_size(pool->size);
+}
+
+uint8_t *
+pool_records(const void *at)
+{
+	return fixed.records + ((uintptr_t)at - fixed.base) / RECORD_UNIT;
+}
+
 static void
 link_pool(struct pool *pool)
 {
@@ -176,6 +485,7 @@ link_pool(struct pool *pool)
 	PUBLISH(state.chain, pool);
 	table_insert(pool);
 	state.locked += pool->size;
+	state.books += bookkeeping_size(pool);
 }
 
 static void
@@ -187,128 +497,39 @@ unlink_pool(struct pool *pool)
 		link = &(*link)->chain;
 	PUBLISH(*link, pool->chain);
 	table_remove(pool);
-	if (!pool->dead)
+	if (!pool->dead) {
 		state.locked -= pool->size;
+		state.books -= bookkeeping_size(pool);
+	}
 	if (state.spare == pool)
 		state.spare = NULL;
 }
 
-/*
- * Runs.
- */
-
-void *
-page_address(const struct page *page)
+/* Writable records for SIZE bytes at AT. */
+static int
+open_records(const void *at, size_t size)
 {
-	const struct pool *pool = page->pool;
-
-	return pool->base +
-	    (size_t)(page - pool->pages) * memory_page_size();
+	return memory_make_writable(pool_records(at), records_size(size));
 }
 
-struct page *
-page_head(struct pool *pool, const void *at)
-{
-	size_t index = (size_t)((const unsigned char *)at - pool->base) /
-	    memory_page_size();
-	struct page *page = &pool->pages[index];
-
-	return page->kind == PAGE_INNER ? &pool->pages[page->head] : page;
-}
-
-/* Marks the pages from FROM to before TO as one free run. */
+/* What they said is forgotten, whether or not the rest can be done. */
 static void
-mark_free(struct pool *pool, uint32_t from, uint32_t to)
+close_records(const void *at, size_t size)
 {
-	struct page *head = &pool->pages[from];
-
-	if (from == to)
-		return;
-	PUBLISH(head->npages, to - from);
-	pool->pages[to - 1].head = from;
-	for (uint32_t i = from; i < to; i++)
-		PUBLISH(pool->pages[i].kind, PAGE_FREE);
+	memory_discard(pool_records(at), records_size(size));
+	(void)memory_make_readable(pool_records(at), records_size(size));
 }
 
-/* The first of NPAGES within the free run at HEAD, or the end of it. */
-static uint32_t
-fit(const struct pool *pool, uint32_t head, uint32_t npages, size_t align)
-{
-	uint32_t end = head + pool->pages[head].npages;
-	uintptr_t page_size = memory_page_size();
-	uintptr_t first = (uintptr_t)pool->base / page_size + head;
-	uintptr_t gap = -first & (align - 1);
-
-	if (gap > end - head || end - head - gap < npages)
-		return end;
-	return head + (uint32_t)gap;
-}
-
-static struct page *
-carve(struct pool *pool, uint32_t head, uint32_t at, uint32_t npages)
-{
-	uint32_t end = head + pool->pages[head].npages;
-	struct page *page = &pool->pages[at];
-
-	/* From the far end on, so that heads lead from one to the next. */
-	mark_free(pool, at + npages, end);
-	for (uint32_t i = at + 1; i < at + npages; i++) {
-		pool->pages[i].head = at;
-		pool->pages[i].kind = PAGE_INNER;
-	}
-	PUBLISH(page->npages, npages);
-	PUBLISH(page->kind, PAGE_TAKEN);
-	mark_free(pool, head, at);
-	pool->free_pages -= npages;
-	if (state.spare == pool)
-		state.spare = NULL;
-	return page;
-}
-
-/* First fit, in the order of addresses. */
-static struct page *
-take_from(struct pool *pool, uint32_t npages, size_t align)
-{
-	uint32_t step;
-
-	if (pool->dead || pool->free_pages < npages)
-		return NULL;
-	for (uint32_t i = 0; i < pool->npages; i += step) {
-		uint32_t at;
-
-		step = pool->pages[i].npages;
-		if (pool->pages[i].kind != PAGE_FREE || step < npages)
-			continue;
-		at = fit(pool, i, npages, align);
-		if (at != i + step)
-			return carve(pool, i, at, npages);
-	}
-	return NULL;
-}
-
-/*
- * Pools.
- */
-
-static size_t
-bookkeeping_size(size_t npages)
-{
-	size_t slots = npages * (memory_page_size() / SLOT_ALIGN);
-
-	return memory_round_up(sizeof(struct pool) +
-	    npages * sizeof(struct page) + slots * sizeof(uint16_t));
-}
-
-/* The bookkeeping of a pool of SIZE bytes that has no pages yet. */
+/* The books of a pool of SIZE bytes. */
 static struct pool *
-new_bookkeeping(size_t size)
+new_books(size_t size)
 {
-	size_t npages = size / memory_page_size();
-	size_t length = bookkeeping_size(npages);
+	size_t nblocks = size >> BLOCK_SHIFT;
+	size_t length = books_size(nblocks);
 	struct pool *pool;
 	void *at;
 
-	if (npages > UINT32_MAX / 2) {
+	if (nblocks > UINT32_MAX / 2) {
 		errno = ENOMEM;
 		return NULL;
 	}
@@ -324,38 +545,45 @@ new_bookkeeping(size_t size)
 	}
 	pool = at;
 	pool->size = size;
-	pool->npages = pool->free_pages = (uint32_t)npages;
-	pool->pages = (struct page *)(pool + 1);
-	pool->slots = (uint16_t *)(pool->pages + npages);
-	for (size_t i = 0; i < npages; i++)
-		pool->pages[i].pool = pool;
-	mark_free(pool, 0, pool->npages);
+	pool->nblocks = pool->free_blocks = (uint32_t)nblocks;
+	for (size_t i = 0; i < nblocks; i++)
+		pool->blocks[i].pool = pool;
 	return pool;
 }
 
 static void
-free_bookkeeping(struct pool *pool)
+free_books(struct pool *pool)
 {
-	memory_unreserve(pool, bookkeeping_size(pool->npages));
+	memory_unreserve(pool, books_size(pool->nblocks));
 }
 
-/* SIZE locked bytes of the source, between guard pages; NULL with errno. */
+/* SIZE locked bytes of the source in the region; NULL with errno. */
 static void *
 new_memory(size_t size, uint32_t *ticket)
 {
-	void *base = memory_reserve(size);
-	int error;
+	void *at = place(size);
 
-	if (base == NULL)
+	if (at == NULL)
 		return NULL;
-	if (state.source.ops->provide(&state.source, base, size, ticket) == 0)
-		return base;
-	error = errno;
-	memory_unreserve(base, size);
-	if (error == ENOLCK)
+	if (state.source.ops->provide(&state.source, at, size, ticket) == 0)
+		return at;
+	if (errno == ENOLCK)
 		note_lost();
-	errno = error;
 	return NULL;
+}
+
+/*
+ * Makes the addresses of POOL inaccessible.  Where the kernel has no memory
+ * even for that, they are lost: their pool stays, as a dead one.
+ */
+static bool
+close_off(struct pool *pool)
+{
+	if (memory_close_off(pool->base, pool->size) == 0)
+		return true;
+	memory_vacate(pool->base, pool->size);
+	pool->vacated = true;
+	return false;
 }
 
 static struct pool *
@@ -373,40 +601,59 @@ new_pool(size_t size)
 	}
 	if (require_source() == -1)
 		return NULL;
-	/* First, since books take memory too, and a refusal should not. */
+	/* Before the books take memory, since a refusal should not. */
 	if ((base = new_memory(size, &ticket)) == NULL)
 		return NULL;
 	if ((state.config.copy_on_fork ||
 	    memory_keep_from_children(base, size) == 0) &&
-	    (pool = new_bookkeeping(size)) != NULL) {
+	    open_records(base, size) == 0 && (pool = new_books(size)) != NULL) {
 		pool->base = base;
 		pool->ticket = ticket;
+		offer(pool, 0, pool->nblocks);
 		link_pool(pool);
 		return pool;
 	}
 	error = errno;
-	memory_unreserve(base, size);
+	close_records(base, size);
+	/* There is a mapping less for it than there was. */
+	if (memory_close_off(base, size) == -1)
+		fatal_bug("mmap");
 	state.source.ops->withdraw(&state.source, ticket);
 	errno = error;
 	return NULL;
 }
 
-/* POOL holds nothing that is not wiped. */
+/* POOL holds nothing that is not wiped, and is nobody's to take from. */
+static void
+discard_pool(struct pool *pool)
+{
+	withdraw_runs(pool);
+	close_records(pool->base, pool->size);
+	unlink_pool(pool);
+	pool->dead = true;
+	if (close_off(pool)) {
+		free_books(pool);
+		return;
+	}
+	pool->chain = state.chain;
+	PUBLISH(state.chain, pool);
+	table_insert(pool);
+}
+
 static void
 delete_pool(struct pool *pool)
 {
-	unlink_pool(pool);
-	if (!pool->vacated)
-		memory_unreserve(pool->base, pool->size);
-	if (!pool->dead && !state.lost)
-		state.source.ops->withdraw(&state.source, pool->ticket);
-	free_bookkeeping(pool);
+	uint32_t ticket = pool->ticket;
+
+	discard_pool(pool);
+	if (!state.lost)
+		state.source.ops->withdraw(&state.source, ticket);
 }
 
 static bool
 is_empty(const struct pool *pool)
 {
-	return pool->free_pages == pool->npages;
+	return pool->free_blocks == pool->nblocks;
 }
 
 /* Half of SIZE in whole pages. */
@@ -426,6 +673,7 @@ grown_pool(size_t needed)
 	size_t wanted = state.locked;
 	struct pool *pool;
 
+	needed = memory_round_up(needed);
 	if (wanted < state.config.pool_size)
 		wanted = state.config.pool_size;
 	if (wanted > POOL_SIZE_MAX)
@@ -448,15 +696,14 @@ grown_pool(size_t needed)
 	return pool;
 }
 
-struct page *
-pool_take(size_t npages, size_t align, bool grow)
+struct block *
+pool_take(size_t nblocks, size_t align, bool grow)
 {
-	size_t page_size = memory_page_size(), needed = npages + align - 1;
-	struct pool *pool;
-	struct page *page;
+	size_t needed = nblocks + align - 1;
+	struct block *block;
 
-	if (npages > UINT32_MAX / 2 || align > UINT32_MAX / 2 ||
-	    needed > PTRDIFF_MAX / page_size) {
+	if (nblocks > UINT32_MAX / 2 || align > UINT32_MAX / 2 ||
+	    needed > PTRDIFF_MAX >> BLOCK_SHIFT) {
 		errno = ENOMEM;
 		return NULL;
 	}
@@ -468,15 +715,13 @@ pool_take(size_t npages, size_t align, bool grow)
 		errno = ENOLCK;
 		return NULL;
 	}
-	for (size_t i = 0; i < state.count; i++) {
-		page = take_from(state.table[i], (uint32_t)npages, align);
-		if (page != NULL)
-			return page;
-	}
+	block = take_fitting((uint32_t)nblocks, align);
+	if (block != NULL)
+		return block;
 	errno = ENOMEM;
-	if (!grow || (pool = grown_pool(needed * page_size)) == NULL)
+	if (!grow || grown_pool(needed << BLOCK_SHIFT) == NULL)
 		return NULL;
-	return take_from(pool, (uint32_t)npages, align);
+	return take_fitting((uint32_t)nblocks, align);
 }
 
 /* POOL has become empty: keeps one of those, the smaller, if it is not large. */
@@ -501,43 +746,128 @@ trim(struct pool *pool)
 	delete_pool(other);
 }
 
-/* Makes the pages from FROM to before TO free, with the free ones beside. */
+/* Makes the blocks from FROM to before TO free, with the free ones beside. */
 static void
-release_pages(struct pool *pool, uint32_t from, uint32_t to)
+release_blocks(struct pool *pool, uint32_t from, uint32_t to)
 {
-	struct page *pages = pool->pages;
+	struct block *blocks = pool->blocks;
 
-	pool->free_pages += to - from;
-	if (to < pool->npages && pages[to].kind == PAGE_FREE)
-		to += pages[to].npages;
-	if (from > 0 && pages[from - 1].kind == PAGE_FREE)
-		from = pages[from - 1].head;
-	mark_free(pool, from, to);
+	pool->free_blocks += to - from;
+	if (to < pool->nblocks && blocks[to].kind == BLOCK_FREE) {
+		runs_remove(&blocks[to]);
+		to += blocks[to].nblocks;
+	}
+	if (from > 0 && blocks[from - 1].kind == BLOCK_FREE) {
+		from = blocks[from - 1].head;
+		runs_remove(&blocks[from]);
+	}
+	offer(pool, from, to);
 	if (is_empty(pool))
 		trim(pool);
+	else if (!pool->initial &&
+	    pool->nblocks - pool->free_blocks <= pool->nblocks / LEFTOVER)
+		state.leftovers = true;
+}
+
+bool
+pool_leftovers(void)
+{
+	bool leftovers = state.leftovers;
+
+	state.leftovers = false;
+	return leftovers;
 }
 
 void
-pool_give(struct page *head)
+pool_give(struct block *head)
 {
-	uint32_t at = (uint32_t)(head - head->pool->pages);
+	uint32_t at = index_of(head);
 
-	release_pages(head->pool, at, at + head->npages);
+	release_blocks(head->pool, at, at + head->nblocks);
 }
 
 void
-pool_shorten(struct page *head, size_t npages)
+pool_shorten(struct block *head, size_t nblocks)
 {
-	uint32_t at = (uint32_t)(head - head->pool->pages);
-	uint32_t end = at + head->npages, cut = at + (uint32_t)npages;
+	uint32_t at = index_of(head);
+	uint32_t end = at + head->nblocks, cut = at + (uint32_t)nblocks;
 
-	if (cut == end)
+	if (cut >= end)
 		return;
 	/* The tail must be a run before the head stops to speak for it. */
 	mark_free(head->pool, cut, end);
-	PUBLISH(head->npages, (uint32_t)npages);
-	release_pages(head->pool, cut, end);
+	PUBLISH(head->nblocks, (uint32_t)nblocks);
+	release_blocks(head->pool, cut, end);
 }
+
+bool
+pool_extend(struct block *head, size_t nblocks)
+{
+	struct pool *pool = head->pool;
+	uint32_t at = index_of(head), end = at + head->nblocks;
+	struct block *next = &pool->blocks[end];
+	size_t more = nblocks - head->nblocks;
+
+	if (end == pool->nblocks || next->kind != BLOCK_FREE ||
+	    next->nblocks < more)
+		return false;
+	runs_remove(next);
+	/* What is left of it, before the head speaks for the rest. */
+	offer(pool, end + (uint32_t)more, end + next->nblocks);
+	PUBLISH(head->nblocks, (uint32_t)nblocks);
+	mark_inner(pool, at, end, end + (uint32_t)more);
+	pool->free_blocks -= (uint32_t)more;
+	return true;
+}
+
+/*
+ * Guards.
+ */
+
+static void *
+guard_page(const struct block *head)
+{
+	return (unsigned char *)block_address(head) +
+	    ((size_t)head->nblocks << BLOCK_SHIFT) - memory_page_size();
+}
+
+void
+pool_guard(struct block *head)
+{
+	size_t mappings = (state.guards + 1) * MAPPINGS_OF_GUARD +
+	    state.count * MAPPINGS_OF_POOL;
+
+	if (mappings >= state.map_limit / 2 ||
+	    memory_make_inaccessible(guard_page(head),
+	    memory_page_size()) == -1)
+		return;
+	head->guarded = true;
+	state.guards++;
+}
+
+void
+pool_unguard(struct block *head)
+{
+	uint32_t page = (uint32_t)(memory_page_size() >> BLOCK_SHIFT);
+	uint32_t end = index_of(head) + head->nblocks;
+	struct block *lost = &head->pool->blocks[end - page];
+
+	if (!head->guarded)
+		return;
+	head->guarded = false;
+	state.guards--;
+	if (memory_make_writable(guard_page(head), memory_page_size()) == 0)
+		return;
+	/* A run of its own; in a pool that is never empty from here on. */
+	mark_inner(head->pool, end - page, end - page + 1, end);
+	PUBLISH(lost->nblocks, page);
+	PUBLISH(lost->kind, BLOCK_LOST);
+	PUBLISH(head->nblocks, head->nblocks - page);
+}
+
+/*
+ * Start and stop.
+ */
 
 static size_t
 default_size(void)
@@ -553,9 +883,15 @@ pool_start(const struct pool_config *config)
 	size_t n = config->initial_pools == 0 ? 1 : config->initial_pools;
 	bool whatever = config->pool_size == 0 && config->initial_pools == 0;
 
+	/* Of the parent, which another thread was about to start or to stop. */
+	if (state.chain != NULL || fixed.base != 0)
+		pool_stop();
 	state.config = *config;
+	state.map_limit = memory_map_limit();
 	if (config->pool_size == 0)
 		state.config.pool_size = default_size();
+	if (take_region() == -1)
+		return -1;
 	for (size_t i = 0; i < n; i++) {
 		struct pool *pool = whatever ? grown_pool(memory_page_size()) :
 		    new_pool(state.config.pool_size);
@@ -572,24 +908,48 @@ pool_start(const struct pool_config *config)
 	return 0;
 }
 
+/* But for a guard page, or one that was lost: nothing is there. */
+static void
+wipe_runs(struct pool *pool)
+{
+	for (uint32_t i = 0; i < pool->nblocks; i += pool->blocks[i].nblocks) {
+		const struct block *head = &pool->blocks[i];
+		size_t size = (size_t)head->nblocks << BLOCK_SHIFT;
+
+		if (head->kind == BLOCK_FREE || head->kind == BLOCK_LOST)
+			continue;
+		if (head->guarded)
+			size -= memory_page_size();
+		memory_wipe(block_address(head), size);
+	}
+}
+
+/*
+ * In an order that lets a child, whose memory is a picture of any moment, still
+ * do the same: what is given back is forgotten before that, pools before the
+ * region that they are in.
+ */
 void
 pool_stop(void)
 {
-	while (state.chain != NULL) {
-		struct pool *pool = state.chain;
+	struct pool *chain = state.chain, *next;
 
-		if (!pool->dead)
-			for (uint32_t i = 0; i < pool->npages;
-			    i += pool->pages[i].npages)
-				if (pool->pages[i].kind != PAGE_FREE)
-					memory_wipe(
-					    page_address(&pool->pages[i]),
-					    pool->pages[i].npages *
-					    memory_page_size());
-		delete_pool(pool);
+	for (struct pool *pool = chain; pool != NULL; pool = pool->chain) {
+		if (pool->dead)
+			continue;
+		wipe_runs(pool);
+		if (!state.lost)
+			state.source.ops->withdraw(&state.source, pool->ticket);
+	}
+	PUBLISH(state.chain, NULL);
+	give_region();
+	for (struct pool *pool = chain; pool != NULL; pool = next) {
+		next = pool->chain;
+		free_books(pool);
 	}
 	close_source(&state.source);
-	state.lost = state.lost_news = false;
+	runs_clear();
+	memset(&state, 0, sizeof state);
 }
 
 void
@@ -597,6 +957,8 @@ pool_totals(struct pool_totals *totals)
 {
 	totals->pools = 0;
 	totals->bytes = state.locked;
+	totals->books = state.books;
+	totals->guards = state.guards;
 	totals->mode = state.source.ops == NULL ? -1 : state.source.ops->mode;
 	for (size_t i = 0; i < state.count; i++)
 		totals->pools += !state.table[i]->dead;
@@ -637,6 +999,35 @@ wants_twin(const struct pool *pool)
 }
 
 static void
+drop_picture(struct pool *pool)
+{
+	uint8_t *picture = pool->picture;
+
+	PUBLISH(pool->picture, NULL);
+	if (picture != NULL)
+		memory_unreserve(picture, records_size(pool->size));
+}
+
+static int
+take_picture(struct pool *pool)
+{
+	size_t size = records_size(pool->size);
+	const uint8_t *records = pool_records(pool->base);
+	uint8_t *picture = memory_reserve(size);
+
+	if (picture == NULL)
+		return -1;
+	if (memory_map_private(picture, size) == -1) {
+		memory_unreserve(picture, size);
+		return -1;
+	}
+	for (size_t i = 0; i < pool->size / RECORD_UNIT; i++)
+		picture[i] = __atomic_load_n(&records[i], __ATOMIC_ACQUIRE);
+	PUBLISH(pool->picture, picture);
+	return 0;
+}
+
+static void
 drop_twins(void)
 {
 	for (struct pool *pool = state.chain; pool != NULL; pool = pool->chain) {
@@ -647,6 +1038,7 @@ drop_twins(void)
 		/* Forgotten first: see pool_rebuild(). */
 		PUBLISH(pool->twin, NULL);
 		memory_unreserve(twin, pool->size);
+		drop_picture(pool);
 	}
 	close_source(&state.twin);
 }
@@ -662,7 +1054,7 @@ wipe_twins(void)
 
 static int
 make_twin(struct pool *pool,
-    void (*copy)(const struct pool *, unsigned char *))
+    void (*copy)(const struct pool *, unsigned char *), bool moving)
 {
 	unsigned char *twin = memory_reserve(pool->size);
 
@@ -673,18 +1065,20 @@ make_twin(struct pool *pool,
 		memory_unreserve(twin, pool->size);
 		return -1;
 	}
+	PUBLISH(pool->twin, twin);
+	if (moving && take_picture(pool) == -1)
+		return -1;
 	copy(pool, twin);
-	pool->twin = twin;
 	return 0;
 }
 
 static bool
-make_twins(void (*copy)(const struct pool *, unsigned char *))
+make_twins(void (*copy)(const struct pool *, unsigned char *), bool moving)
 {
 	if (open_with(&state.twin, state.source.ops) == -1)
 		return false;
 	for (struct pool *pool = state.chain; pool != NULL; pool = pool->chain)
-		if (wants_twin(pool) && make_twin(pool, copy) == -1) {
+		if (wants_twin(pool) && make_twin(pool, copy, moving) == -1) {
 			wipe_twins();
 			drop_twins();
 			return false;
@@ -693,14 +1087,15 @@ make_twins(void (*copy)(const struct pool *, unsigned char *))
 }
 
 void
-pool_fork_prepare(void (*copy)(const struct pool *, unsigned char *))
+pool_fork_prepare(void (*copy)(const struct pool *, unsigned char *),
+    bool moving)
 {
 	state.relock[0] = state.relock[1] = -1;
 	state.prepared = false;
 	if (!state.config.copy_on_fork || state.lost ||
 	    state.source.ops == NULL)
 		return;
-	state.prepared = state.source.ops->shared ? make_twins(copy) :
+	state.prepared = state.source.ops->shared ? make_twins(copy, moving) :
 	    pipe2(state.relock, O_CLOEXEC) == 0;
 }
 
@@ -728,13 +1123,30 @@ pool_fork_parent(void)
 		await_relock();
 }
 
+/* Guards are of the address space, and a new mapping has none. */
+static void
+guard_again(struct pool *pool)
+{
+	for (uint32_t i = 0; i < pool->nblocks; i += pool->blocks[i].nblocks) {
+		struct block *head = &pool->blocks[i];
+
+		if (head->kind != BLOCK_OBJECT || !head->guarded)
+			continue;
+		head->guarded = memory_make_inaccessible(guard_page(head),
+		    memory_page_size()) == 0;
+		state.guards += head->guarded;
+	}
+}
+
 static int
 settle_in_child(struct pool *pool)
 {
 	if (!state.prepared)
 		return -1;
 	if (!state.source.ops->shared)
-		return state.source.ops->relock(pool->base, pool->size);
+		/* What is inaccessible cannot be locked (mm/gup.c). */
+		return memory_make_writable(pool->base, pool->size) == -1 ?
+		    -1 : state.source.ops->relock(pool->base, pool->size);
 	if (memory_move(pool->base, pool->twin, pool->size) == -1)
 		return -1;
 	/* What is left of the reservation: its two guard pages. */
@@ -751,40 +1163,46 @@ settle_in_child(struct pool *pool)
 static void
 bury(struct pool *pool)
 {
-	if (!state.config.copy_on_fork)
+	withdraw_runs(pool);
+	close_records(pool->base, pool->size);
+	if (state.config.copy_on_fork)
+		(void)close_off(pool);
+	else
 		pool->vacated = memory_claim(pool->base, pool->size) == -1;
-	else if (memory_close_off(pool->base, pool->size) == -1) {
-		/* At the limit of mappings; to have one less is possible. */
-		memory_vacate(pool->base, pool->size);
-		pool->vacated = true;
-	}
 	if (pool->twin != NULL)
 		memory_unreserve(pool->twin, pool->size);
 	pool->twin = NULL;
 	pool->dead = true;
 	state.locked -= pool->size;
+	state.books -= bookkeeping_size(pool);
 	if (state.spare == pool)
 		state.spare = NULL;
 }
 
 void
-pool_fork_child(void)
+pool_fork_child(void (*mend)(struct pool *))
 {
 	struct pool *next;
 	bool whole = true;
 
+	state.guards = 0;
 	for (struct pool *pool = state.chain; pool != NULL; pool = next) {
 		next = pool->chain;
 		if (pool->dead)
 			continue;
 		if (state.config.copy_on_fork && !wants_twin(pool)) {
-			state.locked -= pool->size;
-			pool->dead = true;
-			delete_pool(pool);
-		} else if (settle_in_child(pool) == -1) {
+			discard_pool(pool);
+			continue;
+		}
+		if (settle_in_child(pool) == 0) {
+			if (pool->picture != NULL)
+				mend(pool);
+			guard_again(pool);
+		} else {
 			bury(pool);
 			whole = false;
 		}
+		drop_picture(pool);
 	}
 	close_source(&state.source);
 	if (state.prepared)
@@ -806,24 +1224,21 @@ rebuild_runs(struct pool *pool)
 {
 	uint32_t i = 0;
 
-	pool->free_pages = 0;
-	while (i < pool->npages) {
-		struct page *head = &pool->pages[i];
-		uint32_t end = i + head->npages;
+	pool->free_blocks = 0;
+	while (i < pool->nblocks) {
+		struct block *head = &pool->blocks[i];
+		uint32_t end = i + head->nblocks;
 
-		if (head->kind == PAGE_TAKEN)
-			head->kind = PAGE_FREE;
-		if (head->kind == PAGE_FREE) {
-			while (end < pool->npages && pool->pages[end].kind ==
-			    PAGE_FREE)
-				end += pool->pages[end].npages;
-			mark_free(pool, i, end);
-			pool->free_pages += end - i;
+		if (head->kind == BLOCK_TAKEN)
+			head->kind = BLOCK_FREE;
+		if (head->kind == BLOCK_FREE) {
+			while (end < pool->nblocks && pool->blocks[end].kind ==
+			    BLOCK_FREE)
+				end += pool->blocks[end].nblocks;
+			offer(pool, i, end);
+			pool->free_blocks += end - i;
 		} else
-			for (uint32_t inner = i + 1; inner < end; inner++) {
-				pool->pages[inner].kind = PAGE_INNER;
-				pool->pages[inner].head = i;
-			}
+			mark_inner(pool, i, i + 1, end);
 		i = end;
 	}
 }
@@ -832,17 +1247,21 @@ void
 pool_rebuild(void)
 {
 	state.count = 0;
-	state.locked = 0;
+	state.locked = state.books = 0;
 	state.spare = NULL;
+	runs_clear();
 	close_source(&state.twin);
 	for (struct pool *pool = state.chain; pool != NULL; pool = pool->chain) {
 		/* Of a sibling, whose fork another thread was in. */
 		if (pool->twin != NULL)
 			memory_unreserve(pool->twin, pool->size);
 		pool->twin = NULL;
+		drop_picture(pool);
 		table_insert(pool);
+		if (pool->dead)
+			continue;
 		rebuild_runs(pool);
-		if (!pool->dead)
-			state.locked += pool->size;
+		state.locked += pool->size;
+		state.books += bookkeeping_size(pool);
 	}
 }

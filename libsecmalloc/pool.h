@@ -1,28 +1,37 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * pool.h: pools of locked pages, and runs of pages within them.  Asks a source
- * for pools, maps them between guard pages, grows, trims and copies them for a
- * child; knows nothing of the objects in them.  Used under the heap's lock.
+ * pool.h: pools of locked pages, and runs of blocks within them.  Asks a source
+ * for pools, puts them at random places of one region of addresses, grows,
+ * trims and copies them for a child; knows nothing of the objects in them.
+ * Used under the heap's lock.
  *
- *      guard |  locked pages: base .. base + size   | guard
- *      guard |  struct pool | pages[] | slots[]     | guard
+ *      region:      ... | locked pages: base .. base + size | ...
+ *      records:     ... | a byte for each RECORD_UNIT bytes | ...
+ *      tags:        ... | 16 bits for each block            | ...
+ *      books:       guard | struct pool | blocks[] | guard
  *
- * The bookkeeping of a pool is a mapping of its own.  pages[] has one entry
- * per page.  Every page belongs to a run, and the entry of a run's first page,
- * its head, speaks for the run:
+ * Between pools, and at either end of the region and of all else, is at least
+ * a page that cannot be touched.  Records and tags of addresses that no pool
+ * has are zero, and can be read.
  *
- *      kind      npages  the rest
- *      FREE      run     -               each page of the run is marked FREE;
- *                                        the last one's head says where it begins
- *      TAKEN     run     -               to become one of the next two
- *      OBJECT    run     requested       one large object
- *      SPAN      run     class, slots    slots of one size class
- *      INNER     -       head            any further page of the latter three
+ * A block is BLOCK_SIZE bytes, whatever the size of a page.  blocks[] has one
+ * entry per block.  Every block belongs to a run, and the entry of a run's
+ * first block, its head, speaks for the run:
  *
- * kind and npages of the heads, requested, class and slots[] are the truth;
- * all else can be made anew from them (pool_rebuild(), heap_fork_late()).  They
- * are written in an order that leaves them true after each single store, for
- * the sake of a child whose memory is a picture taken at any moment.
+ *      kind      nblocks  the rest
+ *      FREE      run      left, right      each block of the run is marked FREE;
+ *                                          the last one's head says where it begins
+ *      TAKEN     run      -                to become one of the next two
+ *      OBJECT    run      requested        one large object
+ *      SPAN      run      class, records   slots of one size class
+ *      LOST      run      -                pages that stay inaccessible
+ *      INNER     -        head             any further block of the latter four
+ *
+ * kind and nblocks of the heads, requested, class and the records are the
+ * truth; all else can be made anew from them (pool_rebuild(),
+ * heap_fork_late()).  They are written in an order that leaves them true after
+ * each single store, for the sake of a child whose memory is a picture taken
+ * at any moment.
  */
 #ifndef POOL_H
 #define POOL_H
@@ -38,48 +47,57 @@
 #define POOLS_MAX 1024
 
 enum {
+	BLOCK_SHIFT = 12,
+	BLOCK_SIZE = 1 << BLOCK_SHIFT,
+	/* No slot is smaller, so no record is of two. */
+	RECORD_SHIFT = 5,
+	RECORD_UNIT = 1 << RECORD_SHIFT,
+	/* What every object is aligned to. */
+	SLOT_ALIGN = 16,
 	POOL_SIZE_DEFAULT = 256 * 1024, /* whole programs need 0.02 to 1 MiB */
 	POOL_PAGES_DEFAULT = 16,        /* at the least, where pages are large */
-	POOL_SIZE_MAX = 16 * 1024 * 1024,
-	/* The smallest slot, and what every object is aligned to. */
-	SLOT_ALIGN = 16
+	POOL_SIZE_MAX = 16 * 1024 * 1024
 };
 
-enum page_kind {
-	PAGE_FREE = 0,
-	PAGE_INNER,
-	PAGE_TAKEN,
-	PAGE_OBJECT,
-	PAGE_SPAN
+enum block_kind {
+	BLOCK_FREE = 0,
+	BLOCK_INNER,
+	BLOCK_TAKEN,
+	BLOCK_OBJECT,
+	BLOCK_SPAN,
+	BLOCK_LOST
 };
 
-struct page {
+struct block {
 	uint8_t kind;
-	uint8_t class;       /* SPAN */
-	uint16_t first_free; /* SPAN: index of a free slot + 1, 0: none */
-	uint16_t used;       /* SPAN: live slots */
-	bool listed;         /* SPAN: in the list of its class */
-	uint32_t npages;
+	uint8_t class;    /* SPAN */
+	bool listed;      /* SPAN: in the list of its class */
+	bool guarded;     /* OBJECT: its last page is inaccessible */
+	uint32_t nblocks;
 	uint32_t head;
-	size_t requested;    /* OBJECT: bytes asked for */
-	struct page *next, *prev; /* SPAN: in that list */
+	uint32_t used;    /* SPAN: slots that are not free */
+	size_t requested; /* OBJECT: bytes asked for */
 	struct pool *pool;
+	union {
+		struct { struct block *left, *right; }; /* FREE: see runs.c */
+		struct { struct block *next, *prev; };  /* SPAN: in its list */
+	};
 };
 
 struct pool {
 	struct pool *chain; /* all pools; the table is made from it */
 	unsigned char *base;
 	size_t size;
-	uint32_t npages;
-	uint32_t free_pages;
+	uint32_t nblocks;
+	uint32_t free_blocks;
 	uint32_t ticket;
 	bool initial; /* kept until the end */
 	bool dead;    /* in a child: what it held was not for the child */
 	bool vacated; /* dead, and its addresses are no longer ours */
-	unsigned char *twin; /* while a fork is made: the child's copy */
+	unsigned char *twin; /* while a fork is made: the child's copy, ... */
 	uint32_t twin_ticket;
-	struct page *pages;
-	uint16_t *slots; /* of the heap: page size / SLOT_ALIGN for each page */
+	uint8_t *picture;    /* ... and the records it was made from, if needed */
+	struct block blocks[];
 };
 
 struct pool_config {
@@ -94,10 +112,15 @@ struct pool_config {
 struct pool_totals {
 	size_t pools;
 	size_t bytes;
+	size_t books;
+	size_t guards;
 	int mode; /* -1: no source is open */
 };
 
-/* Takes CONFIG (the path is not copied) and locks the initial pools. */
+/*
+ * Takes CONFIG (the path is not copied), reserves the region and locks the
+ * initial pools.  What is fixed must be open.
+ */
 int pool_start(const struct pool_config *config);
 
 /* Gives all back, wiped. */
@@ -108,21 +131,42 @@ struct pool *pool_find(const void *at);
 struct pool *pool_first(void);
 struct pool *pool_next(const struct pool *);
 
-/* From a page's entry to its address, and from an address to its run's head. */
-void *page_address(const struct page *);
-struct page *page_head(struct pool *, const void *at);
+/* From a block's entry to its address, and from an address to its run's head. */
+void *block_address(const struct block *);
+struct block *block_head(struct pool *, const void *at);
+
+/* The records of what lies at AT and after it. */
+uint8_t *pool_records(const void *at);
 
 /*
- * A run of NPAGES zeroed pages, at a multiple of ALIGN pages, TAKEN; from a new
- * pool only if GROW.  NULL with errno.
+ * A run of NBLOCKS zeroed blocks, at a multiple of ALIGN blocks, TAKEN: the
+ * shortest that fits; from a new pool only if GROW.  NULL with errno.
  */
-struct page *pool_take(size_t npages, size_t align, bool grow);
+struct block *pool_take(size_t nblocks, size_t align, bool grow);
 
 /* Gives a run back, wiped; the pool may go with it. */
-void pool_give(struct page *head);
+void pool_give(struct block *head);
 
-/* Gives back all but the first NPAGES of an OBJECT. */
-void pool_shorten(struct page *head, size_t npages);
+/*
+ * Whether, since this was asked, little became all that keeps a pool from being
+ * empty.  It may be nothing that anybody needs.
+ */
+bool pool_leftovers(void);
+
+/* Gives back all but the first NBLOCKS of an OBJECT without a guard. */
+void pool_shorten(struct block *head, size_t nblocks);
+
+/* Makes an OBJECT without a guard NBLOCKS long, if what follows is free. */
+bool pool_extend(struct block *head, size_t nblocks);
+
+/*
+ * Makes the last page of an OBJECT, which begins and ends with a page,
+ * inaccessible, if the number of mappings that this takes is there to be had;
+ * and accessible once more.  The latter may cost the page: the run is shorter
+ * then.
+ */
+void pool_guard(struct block *head);
+void pool_unguard(struct block *head);
 
 void pool_totals(struct pool_totals *);
 
@@ -139,11 +183,14 @@ bool pool_lost_news(void);
  * Fork.  Before it, pool_fork_prepare() readies copies for the child, filled
  * by COPY, which gets a pool and where its copy is; after it, exactly one of
  * the others follows in each process.  None can fail: if there is no copy,
- * the pools are dead in the child.
+ * the pools are dead in the child.  With MOVING set other threads may change
+ * records meanwhile, and a picture of these is taken first: COPY goes by it,
+ * and in the child MEND is told the pool, to set right what came after it.
  */
-void pool_fork_prepare(void (*copy)(const struct pool *, unsigned char *to));
+void pool_fork_prepare(void (*copy)(const struct pool *, unsigned char *to),
+    bool moving);
 void pool_fork_parent(void);
-void pool_fork_child(void);
+void pool_fork_child(void (*mend)(struct pool *));
 
 /*
  * In a child that is a picture of a moment: makes the table and the free runs

@@ -738,7 +738,7 @@ resident(void)
 
 /* Before anything else: what was once resident hides what is so later. */
 static void
-beyond_ceiling(void)
+beyond_limit(void)
 {
 	long before, grown;
 	void *p;
@@ -748,7 +748,7 @@ beyond_ceiling(void)
 	errno = 0;
 	p = secmalloc(number((size_t)1 << 33));
 	ok(p == NULL && errno == EDQUOT,
-	    "a size beyond the ceiling is refused");
+	    "a size beyond the policy's limit is refused");
 	grown = resident() - before;
 	ok(grown < 4 * 1024, "without touching memory (%ld KiB)", grown);
 	secmalloc_shutdown();
@@ -882,7 +882,7 @@ main(int argc, char **argv)
 	else {
 #if SIZE_MAX > UINT32_MAX
 		if (mode == SECMALLOC_MODE_HELPER)
-			beyond_ceiling();
+			beyond_limit();
 #endif
 		kept_spans();
 		starts();

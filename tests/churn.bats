@@ -19,7 +19,7 @@ setup() {
 	"$STAGE/bin/churn" inprocess "$((OPS / 10))" 2
 }
 
-@test "objects hold what was put into them, with one thread and with many" {
+@test "objects hold what was put into them, with one thread, which finds what it freed wiped, and with many" {
 	requires helper-a
 	SECMALLOC_TEST_HELPER=$HELPER_A as_nobody "$STAGE/bin/churn" helper "$((OPS / 20))" 3 1
 	SECMALLOC_TEST_HELPER=$HELPER_A as_nobody "$STAGE/bin/churn" helper "$((OPS / 20))" 4 16

@@ -7,9 +7,15 @@
  * churn helper|inprocess [OPERATIONS [SEED [THREADS]]]
  *
  * Each thread draws the same numbers for the same seed, but since threads hand
- * objects to each other, two runs are alike, not equal.  Exit status: 0 if the
- * model was right to the end, 1 if not.
+ * objects to each other, two runs are alike, not equal.  A single thread also
+ * looks at what it has freed, which nobody else can have got meanwhile.  Exit
+ * status: 0 if the model was right to the end, 1 if not.
  */
+#include "config.h"
+
+#include <sys/types.h>
+
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -25,7 +31,8 @@ enum {
 	OBJECTS = 1024,   /* of one thread */
 	EXCHANGE = 64,    /* objects on their way between threads */
 	THREADS_MAX = 64,
-	SMALL = 4096      /* checked in full up to here */
+	SMALL = 4096,     /* checked in full up to here */
+	CANARY = 8        /* bytes behind an object */
 };
 
 /* Live bytes of all threads together. */
@@ -162,6 +169,74 @@ check(const struct object *o, size_t size, bool zero, uint64_t *random)
 	}
 }
 
+/* /proc/self/mem, or -1: nothing is looked at. */
+static int mem = -1;
+static uint64_t looks;
+
+/* One in so many, of what is freed, moved or cut. */
+static bool
+looks_at(uint64_t *random)
+{
+	return mem != -1 && draw_below(random, 64) == 0;
+}
+
+/* Keeps the compiler from knowing that nothing should be there any more. */
+static uintptr_t
+address_of(const void *ptr)
+{
+	uintptr_t address = (uintptr_t)ptr;
+
+	__asm__ volatile ("" : "+r" (address) : : "memory");
+	return address;
+}
+
+/*
+ * Bytes FROM to TO of what is or was at ADDRESS that are not zero, past every
+ * protection of pages; what is not mapped counts as zero.
+ */
+static size_t
+count_bytes(uintptr_t address, size_t from, size_t to)
+{
+	static unsigned char bytes[65536];
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), count = 0, n;
+
+	looks++;
+	for (size_t at = from; at < to; at += n) {
+		ssize_t got;
+
+		n = to - at < sizeof(bytes) ? to - at : sizeof(bytes);
+		got = pread(mem, bytes, n, (off_t)(address + at));
+		if (got == -1 && errno == EIO) {
+			n = page - (size_t)(address + at) % page;
+			continue;
+		}
+		if (got <= 0)
+			wrong("/proc/self/mem: %s", strerror(errno));
+		n = (size_t)got;
+		for (size_t i = 0; i < n; i++)
+			count += bytes[i] != 0;
+	}
+	return count;
+}
+
+/* The control: the same finds what malloc() leaves. */
+static void
+look_at_malloc(void)
+{
+	enum { SIZE = 2000 };
+	struct object o = { malloc(SIZE), SIZE, 1 };
+	unsigned char *pin = malloc(SIZE);
+	uintptr_t was = address_of(o.at);
+
+	if (o.at == NULL || pin == NULL)
+		wrong("no memory");
+	fill(&o);
+	free(o.at);
+	if (count_bytes(was, 0, SIZE) < SIZE / 2)
+		wrong("what malloc leaves behind is not found");
+	free(pin);
+}
+
 /* Whether SIZE more bytes may live; if so they are taken. */
 static bool
 take(size_t size)
@@ -249,13 +324,17 @@ allocate(struct thread *t, struct object *o)
 static void
 release(struct thread *t, struct object *o)
 {
-	if (o->at == NULL)
+	uintptr_t was = address_of(o->at);
+
+	if (was == 0)
 		return;
 	check(o, o->size, false, &t->random);
 	if (draw_below(&t->random, 16) != 0)
 		secfree(o->at);
 	else if (secrealloc(o->at, 0) != NULL)
 		wrong("secrealloc(p, 0) returned something");
+	if (looks_at(&t->random) && count_bytes(was, 0, o->size) != 0)
+		wrong("%zu bytes that were freed are not zero", o->size);
 	atomic_fetch_sub(&live, o->size);
 	o->at = NULL;
 }
@@ -264,6 +343,7 @@ static void
 resize(struct thread *t, struct object *o)
 {
 	size_t size = draw_size(&t->random), old = o->size;
+	uintptr_t was = address_of(o->at);
 	struct object now;
 	void *p;
 
@@ -283,6 +363,11 @@ resize(struct thread *t, struct object *o)
 		return;
 	}
 	atomic_fetch_sub(&live, old);
+	/* Where it stays, a canary follows. */
+	if (looks_at(&t->random) && ((uintptr_t)p != was ?
+	    count_bytes(was, 0, old) : size + CANARY < old ?
+	    count_bytes(was, size + CANARY, old) : 0) != 0)
+		wrong("%zu bytes that became %zu left some behind", old, size);
 	now = (struct object){p, size, o->seed};
 	/* The last word that was kept may be cut, so what was gained starts
 	 * at a whole one. */
@@ -384,6 +469,12 @@ main(int argc, char **argv)
 	    SECMALLOC_MODE_HELPER : SECMALLOC_MODE_INPROCESS);
 	if (secmalloc_init(&config) == -1)
 		wrong("secmalloc_init: %s", strerror(errno));
+	if (threads == 1) {
+		mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+		if (mem == -1)
+			wrong("/proc/self/mem: %s", strerror(errno));
+		look_at_malloc();
+	}
 
 	clock_gettime(CLOCK_MONOTONIC, &from);
 	for (size_t i = 0; i < threads; i++) {
@@ -410,6 +501,8 @@ main(int argc, char **argv)
 	fflush(stdout);
 	if (refusals > operations / 100)
 		wrong("more than one in a hundred was refused");
+	if (threads == 1 && looks < operations / 500)
+		wrong("too few looks at what was freed: %" PRIu64, looks);
 	if (large < operations / 200000)
 		wrong("too few large objects to prove anything");
 	if (secmalloc_stats(&stats) == -1 || stats.objects != 0 ||

@@ -44,7 +44,8 @@ helper_connect(int *ours, void (*prepare)(void))
 	int pair[2];
 	pid_t pid;
 
-	expect(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0);
+	expect(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0,
+	    pair) == 0);
 	pid = helper_start(pair[0], pair[1], prepare);
 	(void)close(pair[0]);
 	*ours = pair[1];

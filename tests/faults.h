@@ -31,7 +31,22 @@
 
 #include "harness.h"
 
+#if defined(__has_feature)
+# if __has_feature(thread_sanitizer) && !defined(__SANITIZE_THREAD__)
+#  define __SANITIZE_THREAD__ 1
+# endif
+# if __has_feature(address_sanitizer) && !defined(__SANITIZE_ADDRESS__)
+#  define __SANITIZE_ADDRESS__ 1
+# endif
+#endif
+
 enum {
+	/* By AddressSanitizer: slow, so that less is repeated. */
+#ifdef __SANITIZE_ADDRESS__
+	WATCHED = 1,
+#else
+	WATCHED = 0,
+#endif
 	NOBODY = 65534,
 	/* How long a helper may outlive its process, in milliseconds. */
 	HELPER_GONE_MS = 1000
@@ -416,12 +431,6 @@ count_descriptors(void)
  * malloc keeps are left out.  0 under ThreadSanitizer, which maps memory for
  * its own books as it goes.
  */
-#if defined(__has_feature)
-# if __has_feature(thread_sanitizer) && !defined(__SANITIZE_THREAD__)
-#  define __SANITIZE_THREAD__ 1
-# endif
-#endif
-
 static inline size_t
 count_mapped(void)
 {
@@ -461,7 +470,9 @@ count_mapped(void)
 static inline size_t
 kept_for_good(void)
 {
-	return 3 * (size_t)sysconf(_SC_PAGESIZE);
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE), cache = 28 * 1024;
+
+	return 8 * page + (cache + page - 1) / page * page;
 }
 
 /* --- Plans: which call of which function is to fail --- */
@@ -485,5 +496,34 @@ plan_hits(struct plan *plan, const char *function)
 	errno = plan->error;
 	return true;
 }
+
+/*
+ * Linked with --wrap, a function fails where HITS() of its plan's name for it
+ * is true; that is for each program to define.
+ */
+#define WRAP(name, function, type, parameters, arguments) \
+	type __wrap_##name parameters; \
+	type __real_##name parameters; \
+	type \
+	__wrap_##name parameters \
+	{ \
+		return HITS(function) ? (type)-1 : __real_##name arguments; \
+	}
+
+/* Of either name, with or without a third argument. */
+#define WRAP_FCNTL(name) \
+	int __wrap_##name(int fd, int command, ...); \
+	int __real_##name(int fd, int command, ...); \
+	int \
+	__wrap_##name(int fd, int command, ...) \
+	{ \
+		va_list ap; \
+		long arg; \
+\
+		va_start(ap, command); \
+		arg = va_arg(ap, long); \
+		va_end(ap); \
+		return HITS("fcntl") ? -1 : __real_##name(fd, command, arg); \
+	}
 
 #endif

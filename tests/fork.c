@@ -632,7 +632,7 @@ under_start(const void *arg)
 }
 
 /* The very first start, of which a process has but one. */
-enum { FIRST_STARTS = 400 };
+enum { FIRST_STARTS = WATCHED ? 100 : 400 };
 
 static atomic_int ready;
 
@@ -679,7 +679,7 @@ under_first_start(const void *arg)
 	for (int i = 0; i < FIRST_STARTS; i++) {
 		if ((pid = make_child(way_fork)) == 0) {
 			fork_at_first_start(*(way *const *)arg, &config,
-			    i * 40);
+			    i * (16000 / FIRST_STARTS));
 			_exit(0);
 		}
 		expect(child_succeeds(pid));

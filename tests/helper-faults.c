@@ -14,7 +14,6 @@
 
 #include <limits.h>
 #include <linux/sockios.h>
-#include <stdarg.h>
 
 #include "faults.h"
 
@@ -46,15 +45,6 @@ take_plan(void)
 
 #define HITS(function) plan_hits(plan_in_force, function)
 
-#define WRAP(name, function, type, parameters, arguments) \
-	type __wrap_##name parameters; \
-	type __real_##name parameters; \
-	type \
-	__wrap_##name parameters \
-	{ \
-		return HITS(function) ? (type)-1 : __real_##name arguments; \
-	}
-
 WRAP(memfd_create, "memfd_create", int, (const char *name, unsigned flags),
     (name, flags))
 WRAP(ftruncate, "ftruncate", int, (int fd, off_t size), (fd, size))
@@ -83,34 +73,8 @@ WRAP(capget, "capget", int, (cap_user_header_t h, cap_user_data_t data),
 WRAP(capset, "capset", int, (cap_user_header_t h, cap_user_data_t data),
     (h, data))
 WRAP(chdir, "chdir", int, (const char *path), (path))
-
-int __wrap_fcntl(int fd, int command, ...);
-int __real_fcntl(int fd, int command, ...);
-int __wrap_fcntl64(int fd, int command, ...);
-
-int
-__wrap_fcntl(int fd, int command, ...)
-{
-	va_list ap;
-	long arg;
-
-	va_start(ap, command);
-	arg = va_arg(ap, long);
-	va_end(ap);
-	return HITS("fcntl") ? -1 : __real_fcntl(fd, command, arg);
-}
-
-int
-__wrap_fcntl64(int fd, int command, ...)
-{
-	va_list ap;
-	long arg;
-
-	va_start(ap, command);
-	arg = va_arg(ap, long);
-	va_end(ap);
-	return HITS("fcntl") ? -1 : __real_fcntl(fd, command, arg);
-}
+WRAP_FCNTL(fcntl)
+WRAP_FCNTL(fcntl64)
 
 /* --- Calls that a helper which was taken over might make ------------------ */
 

@@ -3,6 +3,7 @@
 
 # shellcheck disable=SC2030,SC2031 # each test is a subshell, as it should be
 load helpers
+load state
 load talk
 
 # By the shell's own kill: a small system has no other.
@@ -42,7 +43,7 @@ expect_locked() {
 expect_pages() {
 	local pages=$(($2 / $(getconf PAGESIZE))) locked
 	[ "$pages" -gt 0 ]
-	locked=$("$STAGE/bin/wire" --pages "$1" "$ADDRESS" "$2")
+	locked=$("$STAGE/bin/start" --pages "$1" "$ADDRESS" "$2")
 	echo "locked: $locked"
 	case $3 in
 	all) [ "$locked" = "$pages of $pages" ] ;;
@@ -69,11 +70,6 @@ expect_end() {
 	hang_up
 }
 
-# field NAME: a line of the helper's /proc/PID/status, blanks as one.
-field() {
-	sed -n "s/^$1:[[:space:]]*//p" "/proc/$HELPER/status" | tr -s '[:blank:]' ' ' | sed 's/ $//'
-}
-
 serves() {
 	talk_to "$1"
 	expect hello "hello OK id=0 a=1 b=$MIB64 c=$MIB64"
@@ -85,26 +81,6 @@ serves() {
 	expect release=1 "release OK id=0 a=0 b=0 c=0"
 	expect_pages "$CLIENT" $KIB256 few
 	expect_end
-}
-
-# state UID GID: of a helper that serves.
-state() {
-	same "$(field Uid)" "$1 $1 $1 $1" Uid
-	same "$(field Gid)" "$2 $2 $2 $2" Gid
-	same "$(field Groups)" "" Groups
-	same "$(field CapInh)" 0000000000000000 CapInh
-	same "$(field CapPrm)" 0000000000004000 CapPrm
-	same "$(field CapEff)" 0000000000004000 CapEff
-	same "$(field CapAmb)" 0000000000000000 CapAmb
-	same "$(field NoNewPrivs)" 1 NoNewPrivs
-	same "$(field SigBlk)" 0000000000000000 SigBlk
-	same "$(field Umask)" 0077 Umask
-	same "$(tr -d '\0' <"/proc/$HELPER/environ" | wc -c)" 0 environ
-	same "$(readlink "/proc/$HELPER/cwd")" / cwd
-	# Root owns what belongs to a process that is not dumpable.
-	same "$(stat -c %u "/proc/$HELPER/environ")" 0 dumpable
-	same "$(awk '{ print $6 }' "/proc/$HELPER/stat")" "$HELPER" session
-	same "$(awk '/core file size/ { print $5, $6 }' "/proc/$HELPER/limits")" "0 0" core
 }
 
 # expect_descriptors [WORD...]: what the helper has open, by number, but for the
@@ -169,12 +145,6 @@ ends_in_state() {
 @test "a helper with a file capability is its caller, with no other capability and no way to more" {
 	requires root helper-c
 	ends_in_state "$HELPER_C" "$NOBODY_UID" "$NOBODY_GID"
-}
-
-# resource_allowed: whether root may exceed limits here (CAP_SYS_RESOURCE); some
-# containers and virtual machines take that away.
-resource_allowed() {
-	(($(sed -n 's/^CapBnd:[[:space:]]*/0x/p' /proc/self/status) >> 24 & 1))
 }
 
 @test "a set-user-ID root helper has no bounding set, none of its caller's groups, and is spared when memory is short" {
@@ -476,20 +446,21 @@ limited() {
 
 @test "as many pools as the protocol allows can be had, and no more" {
 	requires root helper-a
-	local i
+	local i page
+	page=$(getconf PAGESIZE)
 	talk as_nobody prlimit --nofile=4096 "$STAGE/bin/wire" "$HELPER_A"
 	expect hello "hello OK *"
 	for ((i = 1; i <= 1024; i++)); do
-		expect_granted "$(getconf PAGESIZE)"
+		expect_granted "$page"
 		expect lock=$i "lock OK *"
 	done
-	expect grant="$(getconf PAGESIZE)" "grant EDQUOT *"
+	expect grant="$page" "grant EDQUOT *"
 	# Released from the middle while another is outstanding.
 	expect release=500 "release OK *"
-	expect_granted "$(getconf PAGESIZE)"
+	expect_granted "$page"
 	expect release=3 "release OK *"
 	expect lock=1025 "lock OK *"
-	expect status "status OK id=0 a=$((1023 * $(getconf PAGESIZE))) b=1023 *"
+	expect status "status OK id=0 a=$((1023 * page)) b=1023 *"
 	expect_end
 }
 

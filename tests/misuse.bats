@@ -5,51 +5,80 @@ load helpers
 
 # One row: the misuse, who notices it, and in which words.
 TABLE='
-double-free-small              secfree               double free
-double-free-small-among-others secfree               double free
-double-free-pages              secfree               double free
-double-free-empty              secfree               double free
-double-free-after-realloc      secfree               double free
-double-free-by-realloc         secrealloc            double free
-foreign-stack                  secfree               not a pointer of this library
-foreign-heap                   secfree               not a pointer of this library
-foreign-static                 secfree               not a pointer of this library
-foreign-unmapped               secfree               not a pointer of this library
-foreign-low                    secfree               not a pointer of this library
-foreign-high                   secfree               not a pointer of this library
-foreign-before-start           secfree               not a pointer of this library
-foreign-realloc                secrealloc            not a pointer of this library
-foreign-reallocarray           secreallocarray       not a pointer of this library
-foreign-usable-size            secmalloc_usable_size not a pointer of this library
-after-shutdown                 secfree               not a pointer of this library
-after-shutdown-and-start       secfree               not a pointer of this library
-released-pool                  secfree               not a pointer of this library
-interior-small                 secfree               pointer into the middle of an object
-interior-one                   secfree               pointer into the middle of an object
-interior-end                   secfree               pointer into the middle of an object
-interior-pages                 secfree               pointer into the middle of an object
-interior-large                 secfree               pointer into the middle of an object
-interior-large-last            secfree               pointer into the middle of an object
-interior-realloc               secrealloc            pointer into the middle of an object
-interior-usable-size           secmalloc_usable_size pointer into the middle of an object
-overflow-small                 secfree               overflow past the end of an object
-overflow-empty                 secfree               overflow past the end of an object
-overflow-pages                 secfree               overflow past the end of an object
-overflow-large                 secfree               overflow past the end of an object
-overflow-aligned               secfree               overflow past the end of an object
-overflow-shrunk                secfree               overflow past the end of an object
-overflow-nul                   secfree               overflow past the end of an object
-overflow-nul-large             secfree               overflow past the end of an object
-overflow-strdup                secfree               overflow past the end of an object
-overflow-realloc-grow          secrealloc            overflow past the end of an object
-overflow-realloc-shrink        secrealloc            overflow past the end of an object
-overflow-realloc-zero          secrealloc            overflow past the end of an object
-overflow-reallocarray          secreallocarray       overflow past the end of an object
-freed-realloc                  secrealloc            object was freed before
-freed-realloc-pages            secrealloc            object was freed before
-freed-reallocarray             secreallocarray       object was freed before
-freed-usable-size              secmalloc_usable_size object was freed before
-freed-usable-size-pages        secmalloc_usable_size object was freed before
+double-free-small                  secfree               double free
+double-free-small-among-others     secfree               double free
+double-free-after-many             secfree               double free
+double-free-after-other-sizes      secfree               double free
+double-free-by-another-thread      secfree               double free
+double-free-after-another-thread   secfree               double free
+double-free-aligned                secfree               double free
+double-free-pages                  secfree               double free
+double-free-empty                  secfree               double free
+double-free-after-realloc          secfree               double free
+double-free-after-realloc-in-place secfree               double free
+double-free-by-realloc             secrealloc            double free
+foreign-stack                      secfree               not a pointer of this library
+foreign-heap                       secfree               not a pointer of this library
+foreign-heap-page                  secfree               not a pointer of this library
+foreign-unaligned                  secfree               not a pointer of this library
+foreign-code                       secfree               not a pointer of this library
+foreign-static                     secfree               not a pointer of this library
+foreign-unmapped                   secfree               not a pointer of this library
+foreign-low                        secfree               not a pointer of this library
+foreign-high                       secfree               not a pointer of this library
+foreign-before-start               secfree               not a pointer of this library
+foreign-realloc                    secrealloc            not a pointer of this library
+foreign-reallocarray               secreallocarray       not a pointer of this library
+foreign-usable-size                secmalloc_usable_size not a pointer of this library
+foreign-usable-size-low            secmalloc_usable_size not a pointer of this library
+foreign-usable-size-stack          secmalloc_usable_size not a pointer of this library
+after-shutdown                     secfree               not a pointer of this library
+after-shutdown-and-start           secfree               not a pointer of this library
+released-pool                      secfree               not a pointer of this library
+interior-small                     secfree               pointer into the middle of an object
+interior-one                       secfree               pointer into the middle of an object
+interior-sixteen                   secfree               pointer into the middle of an object
+interior-end                       secfree               pointer into the middle of an object
+interior-aligned                   secfree               pointer into the middle of an object
+interior-pages                     secfree               pointer into the middle of an object
+interior-large                     secfree               pointer into the middle of an object
+interior-large-page                secfree               pointer into the middle of an object
+interior-large-last                secfree               pointer into the middle of an object
+interior-realloc                   secrealloc            pointer into the middle of an object
+interior-realloc-zero              secrealloc            pointer into the middle of an object
+interior-reallocarray              secreallocarray       pointer into the middle of an object
+interior-usable-size               secmalloc_usable_size pointer into the middle of an object
+interior-usable-size-pages         secmalloc_usable_size pointer into the middle of an object
+overflow-small                     secfree               overflow past the end of an object
+overflow-empty                     secfree               overflow past the end of an object
+overflow-pages                     secfree               overflow past the end of an object
+overflow-large                     secfree               overflow past the end of an object
+overflow-aligned                   secfree               overflow past the end of an object
+overflow-shrunk                    secfree               overflow past the end of an object
+overflow-nul                       secfree               overflow past the end of an object
+overflow-nul-large                 secfree               overflow past the end of an object
+overflow-strdup                    secfree               overflow past the end of an object
+overflow-realloc-grow              secrealloc            overflow past the end of an object
+overflow-realloc-shrink            secrealloc            overflow past the end of an object
+overflow-realloc-zero              secrealloc            overflow past the end of an object
+overflow-reallocarray              secreallocarray       overflow past the end of an object
+underflow                          secfree               overflow past the end of an object
+underflow-realloc                  secrealloc            overflow past the end of an object
+freed-realloc                      secrealloc            object was freed before
+freed-realloc-moved                secrealloc            object was freed before
+freed-realloc-pages                secrealloc            object was freed before
+freed-reallocarray                 secreallocarray       object was freed before
+freed-usable-size                  secmalloc_usable_size object was freed before
+freed-usable-size-pages            secmalloc_usable_size object was freed before
+written-malloc                     secmalloc             memory was written to after it was freed
+written-calloc                     seccalloc             memory was written to after it was freed
+written-aligned-alloc              secaligned_alloc      memory was written to after it was freed
+written-realloc                    secrealloc            memory was written to after it was freed
+written-reallocarray               secreallocarray       memory was written to after it was freed
+written-strdup                     secstrdup             memory was written to after it was freed
+written-strndup                    secstrndup            memory was written to after it was freed
+written-thread                     secmalloc             memory was written to after it was freed
+written-underflow                  secmalloc             memory was written to after it was freed
 '
 
 # misuse ARG...: as nobody through the helper where we may install one, else by
@@ -66,6 +95,8 @@ misuse() {
 setup() {
 	AS=(as_nobody)
 	export SECMALLOC_TEST_HELPER=$HELPER_A
+	# What the library notices, before AddressSanitizer can.
+	export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}allow_user_poisoning=0
 	# KiB: what the largest row needs.
 	local limit
 	limit=$(ulimit -l)
@@ -77,7 +108,20 @@ setup() {
 	fi
 }
 
-# rows WORD [EXTRA]: holds every row of that kind against what happens.
+# From here on memory is locked without a helper.
+by_ourselves() {
+	AS=()
+	unset SECMALLOC_TEST_HELPER
+}
+
+# sweep NAME: what the program commits in children of its own.
+sweep() {
+	misuse "$1"
+	cat "$OUT" "$ERR"
+	[ "$STATUS" = 0 ]
+}
+
+# rows WORD: holds every row of that kind against what happens.
 rows() {
 	local name function what bad=0 seen=0
 	while read -r name function what; do
@@ -124,14 +168,47 @@ rows() {
 	rows overflow
 }
 
+@test "one byte before an object stops the process when the object before it is freed or resized" {
+	rows underflow
+}
+
 @test "use of an object that was freed stops the process" {
 	rows freed
 }
 
+@test "what is written to an object that was freed stops the process, whoever is handed its memory" {
+	rows written
+}
+
+@test "a large object that is freed twice stops the process, also if its pool went back" {
+	misuse large-twice
+	cat "$ERR"
+	[ "$STATUS" = 134 ]
+	[[ "$(cat "$ERR")" =~ ^"libsecmalloc: secfree(): "("double free"|"not a pointer of this library")$ ]]
+}
+
 @test "one byte beyond the end is noticed at every size" {
-	misuse every-size
-	cat "$OUT" "$ERR"
-	[ "$STATUS" = 0 ]
+	sweep every-size
+}
+
+@test "one byte beyond the end is noticed at every size up to 4096 without an exception" {
+	requires root
+	by_ourselves
+	sweep every-small-size
+}
+
+@test "whichever byte is written beyond the end, and wherever in the canary, is noticed" {
+	sweep every-byte
+}
+
+@test "whichever byte of a freed object is written to is noticed" {
+	sweep every-place
+}
+
+@test "questions about any pointer stop nothing" {
+	misuse questions
+	cat "$ERR"
+	[ "$STATUS" = 0 ] && [ ! -s "$ERR" ]
 }
 
 @test "on_misuse is told the function, the misuse and its data before the process stops" {
@@ -140,7 +217,7 @@ rows() {
 	while read -r name function what; do
 		# Nobody has been told of a callback before a start.
 		[ -n "$name" ] && [ "$name" != foreign-before-start ] || continue
-		misuse "$name" callback
+		misuse "$name" tell
 		if [ "$STATUS" != 134 ] || ! cmp -s "$OUT" <(echo "$function|$what|data") ||
 			! cmp -s "$ERR" <(printf 'libsecmalloc: %s(): %s\n' "$function" "$what"); then
 			printf '%s: status %s, said: %s\n' "$name" "$STATUS" "$(cat "$OUT" "$ERR")"
@@ -148,6 +225,64 @@ rows() {
 		fi
 	done <<<"$TABLE"
 	[ "$bad" = 0 ]
+}
+
+# double_free CALLBACK [MISUSE]: with that callback, which says "told".
+double_free() {
+	misuse "${2:-double-free-small}" "$1"
+	echo "status $STATUS, said: $(cat "$ERR")"
+}
+
+@test "on_misuse comes before the message" {
+	double_free tell-there
+	[ "$STATUS" = 134 ]
+	diff "$ERR" <(printf '%s\n' told "libsecmalloc: secfree(): double free")
+}
+
+@test "an on_misuse that crashes stops the process as well" {
+	double_free crash
+	[ "$STATUS" = 139 ] && [ "$(cat "$ERR")" = told ]
+}
+
+@test "an on_misuse that commits a misuse is not called again" {
+	double_free misuse
+	[ "$STATUS" = 134 ]
+	diff "$ERR" <(printf '%s\n' told "libsecmalloc: secfree(): not a pointer of this library")
+}
+
+@test "an on_misuse may fork, and its child allocate" {
+	double_free fork
+	[ "$STATUS" = 134 ]
+	diff "$ERR" <(printf '%s\n' told "libsecmalloc: secfree(): double free")
+}
+
+@test "of threads that are stopped at once one is heard" {
+	for _ in {1..10}; do
+		double_free tell-there threads-at-once
+		[ "$STATUS" = 134 ]
+		diff "$ERR" <(printf '%s\n' told "libsecmalloc: secfree(): double free")
+	done
+}
+
+@test "a thread that is cancelled does not get away with a misuse" {
+	double_free tell-there cancelled-when-stopped
+	[ "$STATUS" = 134 ]
+	diff "$ERR" <(printf '%s\n' told "libsecmalloc: secfree(): double free")
+}
+
+@test "once on_misuse returns, one write is made, and nothing is waited for or allocated" {
+	local trace=$BATS_TEST_TMPDIR/trace calls
+	requires root command:strace
+	by_ourselves
+	AS=(strace -o "$trace")
+	double_free tell-there
+	calls=$(sed -n '/^write(2, "told/,/--- SIGABRT/p' "$trace" | sed 's/(.*//')
+	echo "$calls"
+	[ "$(sed -n 1,2p <<<"$calls")" = "$(printf '%s\n' write writev)" ]
+	[ "$(grep -c '^write' <<<"$calls")" = 2 ]
+	grep -qx -- '--- SIGABRT.*' "$trace"
+	# What abort(3) does, and a sanitizer where a function does not return.
+	[ -z "$(sed -e 1,2d -e '/^---/d' -e '/^rt_sig/d' -e '/^get.id$/d' -e '/^tg*kill$/d' -e '/^sigaltstack$/d' <<<"$calls")" ]
 }
 
 @test "a host may fork when it is stopped for a misuse" {
@@ -159,17 +294,17 @@ rows() {
 
 @test "memory locked by the process itself is checked alike" {
 	requires root
-	AS=()
-	unset SECMALLOC_TEST_HELPER
+	by_ourselves
 	rows double-free
 	rows interior
 	rows overflow
+	rows underflow
 	rows released
 	misuse nothing
 	[ "$STATUS" = 0 ] && [ ! -s "$ERR" ]
 }
 
 @test "the table has a row for every misuse that the program knows" {
-	diff <("$STAGE/bin/misuse" --list | grep -vxe nothing -e every-size -e fork-when-stopped | sort) \
+	diff <("$STAGE/bin/misuse" --list | grep -vx nothing | sort) \
 		<(awk 'NF { print $1 }' <<<"$TABLE" | sort)
 }

@@ -28,8 +28,7 @@
 #include <fnmatch.h>
 #include <limits.h>
 
-#include "../helper/protocol.h"
-#include "faults.h"
+#include "client.h"
 
 enum {
 	POOLS = 1024,       /* of one client */
@@ -87,24 +86,23 @@ user_become(uid_t uid, const char *gids)
 		err(1, "uid %u", (unsigned)uid);
 }
 
+/* Of the client that is about to start. */
+static uid_t next_uid;
+static const char *next_gids;
+
+static void
+become_next(void)
+{
+	if (geteuid() == 0)
+		user_become(next_uid, next_gids);
+}
+
 static void
 client_start(struct client *c, uid_t uid, const char *gids)
 {
-	int pair[2];
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == -1 ||
-	    (c->helper = fork()) == -1)
-		err(1, "client");
-	if (c->helper == 0) {
-		if (geteuid() == 0)
-			user_become(uid, gids);
-		if (dup2(pair[1], STDIN_FILENO) == -1)
-			err(1, "dup2");
-		execl(helper_path, "secmalloc-helper", (char *)NULL);
-		err(127, "%s", helper_path);
-	}
-	(void)close(pair[1]);
-	c->socket = pair[0];
+	next_uid = uid;
+	next_gids = gids;
+	c->helper = helper_connect(&c->socket, become_next);
 	c->uid = uid;
 	c->stand_in = 0;
 	c->granted = false;
@@ -113,48 +111,30 @@ client_start(struct client *c, uid_t uid, const char *gids)
 
 /* WIRE_EPROTO as well if there is no answer, or one that is malformed. */
 static enum wire_status
-ask_helper(const struct client *c, const struct wire_message *question,
-    struct wire_message *answer, int *fd)
+ask_helper(const struct client *c, unsigned type, uint32_t id, uint64_t a,
+    uint64_t b, struct wire_message *answer, int *fd)
 {
-	unsigned char packet[WIRE_REPLY_LEN];
-	union {
-		struct cmsghdr align;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct iovec iov = { packet, sizeof(packet) };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
-	    .msg_control = &control, .msg_controllen = sizeof(control) };
 	struct pollfd readable = { .fd = c->socket, .events = POLLIN };
-	const struct cmsghdr *attached;
 
 	*fd = -1;
-	wire_pack(packet, WIRE_REQUEST_LEN, question);
-	if (send(c->socket, packet, WIRE_REQUEST_LEN, MSG_NOSIGNAL) == -1 ||
-	    poll(&readable, 1, REPLY_MS) != 1 ||
-	    recvmsg(c->socket, &msg, MSG_CMSG_CLOEXEC) != WIRE_REPLY_LEN ||
-	    wire_unpack(packet, WIRE_REPLY_LEN, answer) == -1)
-		return WIRE_EPROTO;
-	if ((attached = CMSG_FIRSTHDR(&msg)) != NULL)
-		memcpy(fd, CMSG_DATA(attached), sizeof(int));
-	return answer->status;
+	return say(c->socket, type, id, a, b) &&
+	    poll(&readable, 1, REPLY_MS) == 1 &&
+	    hear(c->socket, answer, fd) ? answer->status : WIRE_EPROTO;
 }
 
 static enum wire_status
 client_hello(const struct client *c, struct wire_message *answer)
 {
-	const struct wire_message m = { .version = WIRE_VERSION,
-	    .type = WIRE_HELLO, .a = WIRE_VERSION, .b = WIRE_VERSION };
 	int fd;
 
-	return ask_helper(c, &m, answer, &fd);
+	return ask_helper(c, WIRE_HELLO, 0, WIRE_VERSION, WIRE_VERSION,
+	    answer, &fd);
 }
 
 /* Mapped and populated, so that it can be locked. */
 static enum wire_status
 client_grant(struct client *c, size_t pages)
 {
-	const struct wire_message m = { .version = WIRE_VERSION,
-	    .type = WIRE_GRANT, .a = pages * page };
 	struct wire_message answer;
 	enum wire_status status;
 	void *base;
@@ -162,7 +142,7 @@ client_grant(struct client *c, size_t pages)
 
 	if (c->pool_count == POOLS)
 		errx(1, "too many pools");
-	status = ask_helper(c, &m, &answer, &fd);
+	status = ask_helper(c, WIRE_GRANT, 0, pages * page, 0, &answer, &fd);
 	if ((status == WIRE_OK) != (fd != -1))
 		errx(1, "a grant that is none");
 	if (status != WIRE_OK)
@@ -191,15 +171,14 @@ client_unmap(struct client *c, unsigned pool)
 static enum wire_status
 client_lock(struct client *c)
 {
-	struct wire_message m = { .version = WIRE_VERSION, .type = WIRE_LOCK };
 	struct wire_message answer;
 	enum wire_status status;
 	int fd;
 
 	if (!c->granted)
 		errx(1, "nothing to lock");
-	m.id = c->pools[c->pool_count - 1].id;
-	status = ask_helper(c, &m, &answer, &fd);
+	status = ask_helper(c, WIRE_LOCK, c->pools[c->pool_count - 1].id, 0, 0,
+	    &answer, &fd);
 	c->granted = false;
 	if (status != WIRE_OK)
 		client_unmap(c, c->pool_count - 1);
@@ -217,14 +196,13 @@ client_take(struct client *c, size_t pages)
 static enum wire_status
 client_release(struct client *c, unsigned pool)
 {
-	const struct wire_message m = { .version = WIRE_VERSION,
-	    .type = WIRE_RELEASE, .id = c->pools[pool].id };
+	uint32_t id = c->pools[pool].id;
 	struct wire_message answer;
 	int fd;
 
 	client_unmap(c, pool);
 	c->granted = false;
-	return ask_helper(c, &m, &answer, &fd);
+	return ask_helper(c, WIRE_RELEASE, id, 0, 0, &answer, &fd);
 }
 
 static void
@@ -400,8 +378,6 @@ give(struct client *c, uint64_t count)
 static void
 say_numbers(unsigned type, const struct client *c, char *text, size_t size)
 {
-	const struct wire_message m = { .version = WIRE_VERSION,
-	    .type = WIRE_STATUS };
 	struct wire_message answer = { 0 };
 	enum wire_status status;
 	int fd;
@@ -409,7 +385,7 @@ say_numbers(unsigned type, const struct client *c, char *text, size_t size)
 	if (type == WIRE_HELLO)
 		status = client_hello(c, &answer);
 	else
-		status = ask_helper(c, &m, &answer, &fd);
+		status = ask_helper(c, WIRE_STATUS, 0, 0, 0, &answer, &fd);
 	if (status != WIRE_OK)
 		(void)snprintf(text, size, "%s", status_name(status));
 	else if (type == WIRE_HELLO)
@@ -424,15 +400,10 @@ say_numbers(unsigned type, const struct client *c, char *text, size_t size)
 static enum wire_status
 ask_only(const struct client *c)
 {
-	const struct wire_message m = { .version = WIRE_VERSION,
-	    .type = WIRE_STATUS };
 	struct pollfd readable = { .fd = c->socket, .events = POLLIN };
-	unsigned char packet[WIRE_REQUEST_LEN];
 
-	wire_pack(packet, WIRE_REQUEST_LEN, &m);
-	return send(c->socket, packet, sizeof(packet), MSG_NOSIGNAL) ==
-	    (ssize_t)sizeof(packet) && poll(&readable, 1, REPLY_MS) == 1 ?
-	    WIRE_OK : WIRE_EPROTO;
+	return say(c->socket, WIRE_STATUS, 0, 0, 0) &&
+	    poll(&readable, 1, REPLY_MS) == 1 ? WIRE_OK : WIRE_EPROTO;
 }
 
 static void
@@ -884,19 +855,21 @@ int
 main(int argc, char *argv[])
 {
 	int blocking = -1;
+	bool racing;
 
 	(void)signal(SIGPIPE, SIG_IGN);
 	page = (size_t)sysconf(_SC_PAGESIZE);
 	if (geteuid() != 0)
 		errx(2, "not root");
-	if (argc == 5 && strcmp(argv[1], "--race") == 0) {
-		helper_path = argv[4];
-		return race_run((unsigned)strtoul(argv[2], NULL, 10),
-		    strtoull(argv[3], NULL, 10));
-	}
+	racing = argc == 5 && strcmp(argv[1], "--race") == 0;
 	if (argc < 3)
 		errx(2, "no words");
-	helper_path = argv[1];
+	helper_path = argv[racing ? 4 : 1];
+	if (setenv("SECMALLOC_TEST_HELPER", helper_path, 1) != 0)
+		err(1, "setenv");
+	if (racing)
+		return race_run((unsigned)strtoul(argv[2], NULL, 10),
+		    strtoull(argv[3], NULL, 10));
 	for (int i = 2; i < argc; i++) {
 		if (argv[i][0] == '!')
 			command_run(argv[i] + 1);

@@ -26,6 +26,12 @@ setup() {
 	SECMALLOC_TEST_HELPER=$HELPER_C "$STAGE/bin/refuse" 3>&-
 }
 
+# They are the process's own, whatever the layout of its helper.
+@test "the limit of mappings is an errno, with a helper and without" {
+	requires helper-a
+	SECMALLOC_TEST_HELPER=$HELPER_A "$STAGE/bin/refuse" mappings 3>&-
+}
+
 @test "in a user namespace nothing locks, in any layout" {
 	requires userns helper-a helper-b helper-c
 	local helper

@@ -8,8 +8,9 @@
  * SECMALLOC_TEST_HELPER_NONE one without privilege, and
  * SECMALLOC_TEST_NONSENSE a program that answers with nonsense.  With the
  * argument "userns" only user namespaces are in the way, which not every system
- * lets nobody make; without it everything else is.  Linked with --wrap=madvise,
- * through which the test notices the moment between a grant and its lock.
+ * lets nobody make, and with "mappings" only their limit; without it everything
+ * else is.  Linked with --wrap=madvise, through which the test notices the
+ * moment between a grant and its lock.
  */
 #include "config.h"
 
@@ -596,9 +597,9 @@ max_locked(const void *arg)
 	return 0;
 }
 
-/* The helper's own ceiling. */
+/* What the policy gives a user. */
 static int
-ceiling(const void *arg)
+policy_limit(const void *arg)
 {
 	struct secmalloc_config config = growing(HELPER);
 
@@ -845,13 +846,30 @@ is_possible(const struct start *row)
 #endif
 }
 
+static const int modes[] = { AUTO, INPROCESS, HELPER };
+
+/* Where the limit is far away nobody meets it. */
+static int
+mappings(void)
+{
+	if (mappings_allowed() > 0 && mappings_allowed() < MAPPINGS_MAX) {
+		ok(run_worker(mappings_reached, &modes[2], 60),
+		    "at the limit of mappings: ENOMEM");
+		ok(run_worker(mappings_reached, &modes[1], 60),
+		    "by itself at the limit of mappings: ENOMEM");
+	} else
+		diag("the limit of mappings is not met");
+	return done_testing();
+}
+
 int
 main(int argc, char *argv[])
 {
-	static const int modes[] = { AUTO, INPROCESS, HELPER };
 	static const bool ways[] = { true, false };
 	bool namespaces = argc > 1 && strcmp(argv[1], "userns") == 0;
 
+	if (argc > 1 && strcmp(argv[1], "mappings") == 0)
+		return mappings();
 	for (size_t i = 0; i < sizeof(at_start) / sizeof(at_start[0]); i++)
 		if (needs_namespace(&at_start[i]) == namespaces &&
 		    is_possible(&at_start[i]))
@@ -869,8 +887,8 @@ main(int argc, char *argv[])
 	    "max_locked is kept to by itself: ENOMEM");
 	ok(run_worker(max_locked, &modes[2], 20),
 	    "max_locked is kept to with a helper: ENOMEM");
-	ok(run_worker(ceiling, NULL, 20),
-	    "more than the helper's ceiling: EDQUOT");
+	ok(run_worker(policy_limit, NULL, 20),
+	    "more than the policy's limit: EDQUOT");
 	ok(run_worker(killed, &ways[0], 20),
 	    "a killed helper is noticed by secmalloc_verify and told once");
 	ok(run_worker(killed, &ways[1], 20),
@@ -879,13 +897,5 @@ main(int argc, char *argv[])
 	    "a helper killed between a later grant and its lock: ENOLCK");
 	ok(run_worker(privilege_dropped, NULL, 20),
 	    "with its privilege dropped a process keeps its locks: EPERM");
-	/* Where it is far away nobody meets it. */
-	if (mappings_allowed() > 0 && mappings_allowed() < MAPPINGS_MAX) {
-		ok(run_worker(mappings_reached, &modes[2], 60),
-		    "at the limit of mappings: ENOMEM");
-		ok(run_worker(mappings_reached, &modes[1], 60),
-		    "by itself at the limit of mappings: ENOMEM");
-	} else
-		diag("the limit of mappings is not met");
 	return done_testing();
 }

@@ -22,18 +22,20 @@ requests() {
 	return 1
 }
 
-@test "each request is answered at its time, and ends the conversation at any other" {
+# everywhere GROUP: in each layout.
+everywhere() {
 	requires root helper-a helper-b helper-c
-	requests "$HELPER_A" order
-	requests "$HELPER_B" order
-	requests "$HELPER_C" order
+	requests "$HELPER_A" "$1"
+	requests "$HELPER_B" "$1"
+	requests "$HELPER_C" "$1"
+}
+
+@test "each request is answered at its time, and ends the conversation at any other" {
+	everywhere order
 }
 
 @test "a request that breaks a rule of form ends the conversation, and no lock" {
-	requires root helper-a helper-b helper-c
-	requests "$HELPER_A" form
-	requests "$HELPER_B" form
-	requests "$HELPER_C" form
+	everywhere form
 }
 
 @test "so it does before HELLO and while a pool is granted" {
@@ -42,17 +44,11 @@ requests() {
 }
 
 @test "an id is that of the client's own pool, or ends the conversation" {
-	requires root helper-a helper-b helper-c
-	requests "$HELPER_A" ids
-	requests "$HELPER_B" ids
-	requests "$HELPER_C" ids
+	everywhere ids
 }
 
 @test "a size that is no whole pages or beyond the limit is refused, and the conversation goes on" {
-	requires root helper-a helper-b helper-c
-	requests "$HELPER_A" sizes
-	requests "$HELPER_B" sizes
-	requests "$HELPER_C" sizes
+	everywhere sizes
 }
 
 @test "no descriptor that is sent stays open, whatever it is of" {
@@ -61,10 +57,7 @@ requests() {
 }
 
 @test "a pool that is not whole is refused, and a locked one stays whole" {
-	requires root helper-a helper-b helper-c
-	requests "$HELPER_A" memory
-	requests "$HELPER_B" memory
-	requests "$HELPER_C" memory
+	everywhere memory
 }
 
 @test "what the client set on the socket is no matter to the helper" {
@@ -73,10 +66,7 @@ requests() {
 }
 
 @test "a client that leaves, in whichever way, keeps what it maps and no more" {
-	requires root helper-a helper-b helper-c
-	requests "$HELPER_A" leaving
-	requests "$HELPER_B" leaving
-	requests "$HELPER_C" leaving
+	everywhere leaving
 }
 
 @test "a hundred thousand requests at once delay nobody, and leave nothing" {
@@ -85,8 +75,5 @@ requests() {
 }
 
 @test "a thousand grants and releases leave memory and descriptors where they were" {
-	requires root helper-a helper-b helper-c
-	requests "$HELPER_A" sequences
-	requests "$HELPER_B" sequences
-	requests "$HELPER_C" sequences
+	everywhere sequences
 }

@@ -4,6 +4,7 @@
 
 # shellcheck disable=SC2030,SC2031 # each test is a subshell, as it should be
 load helpers
+load state
 
 MIB32=33554432
 OTHER_UID=64739
@@ -142,11 +143,6 @@ expect_usage() {
 	return 1
 }
 
-# field NAME: a line of the helper's /proc/PID/status, blanks as one.
-field() {
-	sed -n "s/^$1:[[:space:]]*//p" "/proc/$HELPER/status" | tr -s '[:blank:]' ' ' | sed 's/ $//'
-}
-
 # policy LINE...: of the tests' helper.
 policy() {
 	printf '%s\n' "$@" >"$POLICY"
@@ -207,23 +203,8 @@ usual_socket() {
 	grep -qz '^SECRET=' "/proc/$LISTENER/environ"
 	SECMALLOC_TEST_HELPER=$SOCK hold object 65536
 	expect_helpers 1
-	same "$(field Uid)" "$HELPER_UID $HELPER_UID $HELPER_UID $HELPER_UID" Uid
-	same "$(field Gid)" "$HELPER_UID $HELPER_UID $HELPER_UID $HELPER_UID" Gid
-	same "$(field Groups)" "" Groups
-	same "$(field CapInh)" 0000000000000000 CapInh
-	same "$(field CapPrm)" 0000000000004000 CapPrm
-	same "$(field CapEff)" 0000000000004000 CapEff
+	state "$HELPER_UID" "$HELPER_UID"
 	same "$(field CapBnd)" 0000000000004000 CapBnd
-	same "$(field CapAmb)" 0000000000000000 CapAmb
-	same "$(field NoNewPrivs)" 1 NoNewPrivs
-	same "$(field SigBlk)" 0000000000000000 SigBlk
-	same "$(field Umask)" 0077 Umask
-	same "$(tr -d '\0' <"/proc/$HELPER/environ" | wc -c)" 0 environ
-	same "$(readlink "/proc/$HELPER/cwd")" / cwd
-	# Root owns what belongs to a process that is not dumpable.
-	same "$(stat -c %u "/proc/$HELPER/environ")" 0 dumpable
-	same "$(awk '{ print $6 }' "/proc/$HELPER/stat")" "$HELPER" session
-	same "$(awk '/core file size/ { print $5, $6 }' "/proc/$HELPER/limits")" "0 0" core
 }
 
 @test "a listening helper filters its system calls" {

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdint.h>
 
 #include "harness.h"
@@ -18,6 +19,7 @@
 enum {
 	PAGE_RUN = 100 * 1000,
 	LARGE = 3 * 1024 * 1024,
+	CANARY = 8, /* bytes behind an object */
 	/*
 	 * So many bytes of the secret in a row are a remnant.  A canary, which
 	 * is random, may show that many once in 2^32.
@@ -25,7 +27,7 @@ enum {
 	REMNANT = 4
 };
 
-static int mem = -1;
+static int mem = -1, pagemap = -1;
 /* How often secrealloc() has moved an object. */
 static unsigned moves;
 
@@ -87,6 +89,23 @@ static const char *const found_names[] = {
 	"all zero", "unmapped", "the secret", "a remnant", "something else"
 };
 
+/*
+ * Whether there is memory at ADDRESS.  Addresses may stay reserved when what
+ * was there is gone, and then /proc/self/mem reads zeroes.
+ */
+static bool
+is_present(uintptr_t address)
+{
+	const uint64_t present_or_swapped = (uint64_t)3 << 62;
+	uintptr_t page = address / (uintptr_t)sysconf(_SC_PAGESIZE);
+	uint64_t entry;
+
+	if (pread(pagemap, &entry, sizeof(entry),
+	    (off_t)(page * sizeof(entry))) != sizeof(entry))
+		bail_out("/proc/self/pagemap: %s", strerror(errno));
+	return (entry & present_or_swapped) != 0;
+}
+
 /* What is at ADDRESS now, where the secret's bytes FROM to TO were. */
 static enum found
 look(uintptr_t address, size_t from, size_t to)
@@ -99,11 +118,11 @@ look(uintptr_t address, size_t from, size_t to)
 	for (size_t at = from, n; at < to; at += n) {
 		ssize_t got;
 
-		n = to - at < sizeof(bytes) ? to - at : sizeof(bytes);
-		got = pread(mem, bytes, n, (off_t)(address + at));
-		if (got == -1 && errno == EIO) {
-			n = page - (size_t)(address + at) % page;
-			n = to - at < n ? to - at : n;
+		n = page - (size_t)(address + at) % page;
+		n = to - at < n ? to - at : n;
+		got = is_present(address + at) ?
+		    pread(mem, bytes, n, (off_t)(address + at)) : -1;
+		if (got == -1 && (errno == EIO || !is_present(address + at))) {
 			unmapped += n;
 			row = 0;
 			continue;
@@ -217,6 +236,84 @@ freed(void)
 	ok(bad == 0, "what is freed is zero at once, whatever its size");
 }
 
+/* Not wiped, or so it seems; 1 if so. */
+static unsigned
+is_left(const char *how, uintptr_t was, size_t size)
+{
+	enum found found = look(was, 0, size);
+
+	if (found == ALL_ZERO || found == UNMAPPED)
+		return 0;
+	diag("%zu bytes %s: %s", size, how, found_names[found]);
+	return 1;
+}
+
+static void
+freed_every_size(void)
+{
+	unsigned bad = 0;
+
+	for (size_t size = 1; size <= 4200; size++) {
+		void *p = get_secret(size);
+		uintptr_t was = address_of(p);
+
+		secfree(p);
+		bad += is_left("that were freed", was, size);
+	}
+	ok(bad == 0, "at every size up to 4200");
+}
+
+static void
+freed_aligned(void)
+{
+	unsigned bad = 0;
+
+	for (size_t alignment = 32; alignment <= 65536; alignment *= 2)
+		for (size_t size = 24; size < 200000; size *= 5) {
+			void *p = secaligned_alloc(alignment, size);
+			uintptr_t was = address_of(p);
+
+			if (p == NULL)
+				bail_out("secaligned_alloc: %s",
+				    strerror(errno));
+			write_secret(p, 0, size);
+			secfree(p);
+			bad += is_left("with an alignment", was, size);
+		}
+	ok(bad == 0, "and at every alignment");
+}
+
+static void *
+free_all(void *objects)
+{
+	for (void **p = objects; *p != NULL; p++)
+		secfree(*p);
+	return NULL;
+}
+
+/* Looked at when the thread has ended: what it kept, if it does, is here. */
+static void
+freed_by_threads(void)
+{
+	enum { OBJECTS = 500 };
+	void *objects[OBJECTS + 1];
+	uintptr_t was[OBJECTS];
+	pthread_t thread;
+	unsigned bad = 0;
+
+	for (size_t i = 0; i < OBJECTS; i++) {
+		objects[i] = get_secret(1 + i * 7);
+		was[i] = address_of(objects[i]);
+	}
+	objects[OBJECTS] = NULL;
+	if (pthread_create(&thread, NULL, free_all, objects) != 0 ||
+	    pthread_join(thread, NULL) != 0)
+		bail_out("no thread");
+	for (size_t i = 0; i < OBJECTS; i++)
+		bad += is_left("that a thread freed", was[i], 1 + i * 7);
+	ok(bad == 0, "and when a thread freed it that has ended since");
+}
+
 static void
 freed_many(void)
 {
@@ -289,6 +386,10 @@ cut(size_t size, size_t rest)
 		found = look(was, 0, rest);
 		ok(found == ALL_ZERO || found == UNMAPPED,
 		    "nor where they were before (%s)", found_names[found]);
+	} else if (rest + CANARY < size) {
+		found = look(was, rest + CANARY, size);
+		ok(found == ALL_ZERO || found == UNMAPPED,
+		    "but zeros, behind the canary (%s)", found_names[found]);
 	}
 	/* What was given up must not come back. */
 	q = secrealloc(q, size);
@@ -394,6 +495,9 @@ main(int argc, char **argv)
 	    strcmp(argv[1], "inprocess") != 0))
 		bail_out("usage: wipe helper|inprocess");
 	mem = open("/proc/self/mem", O_RDONLY | O_CLOEXEC);
+	pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (pagemap == -1)
+		bail_out("/proc/self/pagemap: %s", strerror(errno));
 	if (mem == -1)
 		bail_out("/proc/self/mem: %s", strerror(errno));
 	control_malloc();
@@ -403,6 +507,9 @@ main(int argc, char **argv)
 		bail_out("secmalloc_init: %s", strerror(errno));
 	control_live();
 	freed();
+	freed_every_size();
+	freed_aligned();
+	freed_by_threads();
 	freed_many();
 	obtained_again();
 	cut(1000, 10);

@@ -8,10 +8,6 @@
  * -0 gives the helper no argv at all, -t a timer that is about to expire, -a
  * one argument, and -x closes those of its descriptors 0, 1 and 2.  The command
  * "-" reads further ones, one a line.
- *
- *   wire --pages PID ADDRESS BYTES
- *
- * says, as root, how many pages of that process are locked, and of how many.
  */
 #include "config.h"
 
@@ -35,13 +31,6 @@
 
 #include "../helper/protocol.h"
 
-/* include/uapi/linux/kernel-page-flags.h, fs/proc/page.c */
-#define KPF_UNEVICTABLE 18
-#define KPF_MLOCKED 33
-/* Documentation/admin-guide/mm/pagemap.rst */
-#define PAGEMAP_PRESENT 63
-#define PAGEMAP_PFN_BITS 55
-
 #define GONE_MILLISECONDS 5000
 
 static struct {
@@ -60,12 +49,6 @@ static struct {
 	bool magic, version, padding, attach;
 	int length;
 } spoilt;
-
-static uint64_t
-page_size(void)
-{
-	return (uint64_t)sysconf(_SC_PAGESIZE);
-}
 
 /* How the helper is to be started. */
 static struct {
@@ -440,46 +423,12 @@ command(char *name)
 		errx(2, "unknown command: %s", name);
 }
 
-static int
-pages(const char *pid, const char *address, const char *bytes)
-{
-	const uint64_t both = UINT64_C(1) << KPF_MLOCKED |
-	    UINT64_C(1) << KPF_UNEVICTABLE;
-	uint64_t from = strtoull(address, NULL, 16), entry, flags, pfn;
-	uint64_t count = strtoull(bytes, NULL, 10) / page_size(), locked = 0;
-	char path[64];
-	int map, kernel;
-
-	(void)snprintf(path, sizeof(path), "/proc/%ld/pagemap",
-	    strtol(pid, NULL, 10));
-	if ((map = open(path, O_RDONLY | O_CLOEXEC)) == -1)
-		err(1, "%s", path);
-	if ((kernel = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC)) == -1)
-		err(1, "/proc/kpageflags");
-	for (uint64_t i = 0; i < count; i++) {
-		if (pread(map, &entry, sizeof(entry), (off_t)((from /
-		    page_size() + i) * sizeof(entry))) != sizeof(entry))
-			err(1, "pagemap");
-		if ((entry >> PAGEMAP_PRESENT & 1) == 0)
-			continue;
-		pfn = entry & ((UINT64_C(1) << PAGEMAP_PFN_BITS) - 1);
-		if (pread(kernel, &flags, sizeof(flags),
-		    (off_t)(pfn * sizeof(flags))) != sizeof(flags))
-			err(1, "kpageflags");
-		locked += (flags & both) == both;
-	}
-	printf("%" PRIu64 " of %" PRIu64 "\n", locked, count);
-	return 0;
-}
-
 int
 main(int argc, char *argv[])
 {
 	char line[256];
 	int c;
 
-	if (argc == 5 && strcmp(argv[1], "--pages") == 0)
-		return pages(argv[2], argv[3], argv[4]);
 	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
 	while ((c = getopt(argc, argv, "+0ta:x:")) != -1) {
 		if (c == '0')

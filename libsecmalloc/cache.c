@@ -1,0 +1,733 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * cache.c: threads' caches and the depots between them; must not know what a
+ * span or a pool is.
+ */
+#include "config.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include "cache.h"
+#include "fork.h"
+#include "memory.h"
+#include "tools.h"
+
+enum {
+	/* Bytes in the bin of a small class, and of a large one, ... */
+	SMALL_CACHED = 8 * 1024,
+	LARGE_CACHED = 32 * 1024,
+	/* ... and in all bins of large classes of a thread together. */
+	LARGE_TOTAL = 128 * 1024,
+	/* Slots in a depot, of which a class may use less. */
+	DEPOT_SLOTS = 4 * SMALL_BIN,
+	/* Frees after which idle slots are given back. */
+	CREDIT = 8192
+};
+
+static const struct cache nothing;
+
+_Thread_local struct cache *cache_mine =
+    (struct cache *)(uintptr_t)&nothing;
+
+/*
+ * Every cache that was ever made, whether or not a thread has it now.  Not in
+ * the caches, which are wiped.
+ */
+struct holder {
+	struct holder *next;
+	struct cache *cache;
+	bool used;
+};
+
+static _Thread_local struct {
+	struct holder *holder;
+	bool attended; /* the thread's exit will be noticed */
+	bool dying;
+} thread __attribute__((tls_model("initial-exec")));
+
+static struct {
+	struct holder *holders;
+	struct holder *unmade; /* without a cache yet */
+	pthread_key_t key;
+	bool has_key;
+} state;
+
+static struct depot {
+	pthread_mutex_t lock;
+	uint32_t count;
+	uint32_t limit;
+	struct heap_slot slots[DEPOT_SLOTS];
+} depots[CLASSES] = {
+	[0 ... CLASSES - 1] = { .lock = PTHREAD_MUTEX_INITIALIZER }
+};
+
+/*
+ * Bins.
+ */
+
+static size_t
+bin_offset(unsigned class)
+{
+	size_t small = class < SMALL_CLASSES ? class : SMALL_CLASSES;
+
+	return offsetof(struct cache, bins) + small * BIN_SIZE(SMALL_BIN) +
+	    (class - small) * BIN_SIZE(LARGE_BIN);
+}
+
+static struct bin *
+bin_of(struct cache *cache, unsigned class)
+{
+	return cache_bin(cache, bin_offset(class));
+}
+
+/* Slots that a thread keeps of a class: few bytes, but enough to be of use. */
+static uint32_t
+bin_slots(unsigned class)
+{
+	uint32_t small = SMALL_CACHED / fixed.classes[class].size;
+	uint32_t large = LARGE_CACHED / fixed.classes[class].size;
+
+	if (class < SMALL_CLASSES)
+		return small < SMALL_BIN ? small : SMALL_BIN;
+	return large > LARGE_BIN ? LARGE_BIN : large == 0 ? 1 : large;
+}
+
+static uint32_t
+bin_count(const struct bin *bin)
+{
+	return (uint32_t)(CACHE_LOAD(bin->top) - bin->bottom);
+}
+
+static uint32_t
+bin_limit(const struct bin *bin)
+{
+	return (uint32_t)(bin->limit - bin->bottom);
+}
+
+static void
+bin_set_count(struct bin *bin, size_t count)
+{
+	CACHE_STORE(bin->top, bin->bottom + count);
+}
+
+static bool
+is_large(unsigned class)
+{
+	return class >= SMALL_CLASSES;
+}
+
+static void
+count_large(struct cache *cache, unsigned class, size_t added,
+    size_t removed)
+{
+	if (is_large(class))
+		cache->large += (added - removed) * fixed.classes[class].size;
+}
+
+/* Whether another slot of its class may be kept. */
+static bool
+has_room(const struct cache *cache, const struct bin *bin)
+{
+	return bin->top < bin->limit && (!is_large(bin->class) ||
+	    cache->large + bin->size <= LARGE_TOTAL);
+}
+
+/* Takes the N slots away that have been there for the longest. */
+static void
+drop_oldest(struct cache *cache, struct bin *bin, size_t n)
+{
+	size_t count = bin_count(bin);
+
+	memmove(bin->slots, bin->slots + n, (count - n) * sizeof *bin->slots);
+	bin_set_count(bin, count - n);
+	count_large(cache, bin->class, 0, n);
+}
+
+static void
+give_oldest(struct cache *cache, struct bin *bin, size_t n)
+{
+	heap_give_slots(bin->slots, n);
+	drop_oldest(cache, bin, n);
+}
+
+/*
+ * Depots.
+ */
+
+static bool
+leave_at_depot(struct cache *cache, struct bin *bin)
+{
+	struct depot *depot = &depots[bin->class];
+	uint32_t n = (bin_count(bin) + 1) / 2;
+	bool fits;
+
+	if (n == 0)
+		return false;
+	pthread_mutex_lock(&depot->lock);
+	fits = depot->count + n <= depot->limit;
+	if (fits) {
+		memcpy(depot->slots + depot->count, bin->slots,
+		    n * sizeof *bin->slots);
+		CACHE_STORE(depot->count, depot->count + n);
+	}
+	pthread_mutex_unlock(&depot->lock);
+	if (fits)
+		drop_oldest(cache, bin, n);
+	return fits;
+}
+
+/* Into a bin that is empty. */
+static bool
+fetch_from_depot(struct cache *cache, struct bin *bin)
+{
+	struct depot *depot = &depots[bin->class];
+	uint32_t n = (bin_limit(bin) + 1) / 2;
+
+	if (CACHE_LOAD(depot->count) == 0)
+		return false;
+	pthread_mutex_lock(&depot->lock);
+	if (n > depot->count)
+		n = depot->count;
+	memcpy(bin->slots, depot->slots + depot->count - n,
+	    n * sizeof *bin->slots);
+	CACHE_STORE(depot->count, depot->count - n);
+	pthread_mutex_unlock(&depot->lock);
+	bin_set_count(bin, n);
+	count_large(cache, bin->class, n, 0);
+	return n != 0;
+}
+
+/* Gives the heap what a depot has, but for KEPT slots. */
+static bool
+drain_depot(struct depot *depot, uint32_t kept)
+{
+	uint32_t count;
+
+	pthread_mutex_lock(&depot->lock);
+	count = depot->count;
+	if (count > kept) {
+		heap_give_slots(depot->slots + kept, count - kept);
+		CACHE_STORE(depot->count, kept);
+	}
+	pthread_mutex_unlock(&depot->lock);
+	return count > kept;
+}
+
+/*
+ * Caches.
+ */
+
+static void
+open_cache(struct cache *cache)
+{
+	for (unsigned i = 0; i < CACHE_SIZES; i++)
+		CACHE_STORE(cache->table[i], (uint16_t)bin_offset(
+		    heap_class(i < 2 ? 0 : i * SLOT_ALIGN - CANARY_SIZE,
+		    SLOT_ALIGN)));
+	cache->open = true;
+}
+
+static void
+make_cache(struct cache *cache)
+{
+	for (unsigned i = 0; i < CLASSES; i++) {
+		struct bin *bin = bin_of(cache, i);
+
+		bin->top = bin->bottom = bin->short_limit = bin->slots;
+		bin->limit = bin->slots + bin_slots(i);
+		bin->size = fixed.classes[i].size;
+		bin->class = (uint8_t)i;
+		if (i >= SHORT_CLASSES)
+			continue;
+		bin->short_limit = bin->limit;
+		bin->base = (uint16_t)(RECORD_LIVE + bin->size - CANARY_SIZE);
+		bin->units = (uint8_t)(bin->size / SLOT_ALIGN);
+	}
+	cache->credit = CREDIT;
+	cache->active = true;
+	open_cache(cache);
+}
+
+/* Gives the heap the older of what is in each bin, but for KEPT in 4 of them. */
+static bool
+drain_cache(struct cache *cache, unsigned kept)
+{
+	bool any = false;
+
+	for (unsigned i = 0; i < CLASSES; i++) {
+		struct bin *bin = bin_of(cache, i);
+		uint32_t count = bin_count(bin), n = count - count * kept / 4;
+
+		if (n == 0)
+			continue;
+		give_oldest(cache, bin, n);
+		any = true;
+	}
+	return any;
+}
+
+static size_t
+cache_length(void)
+{
+	return memory_round_up(sizeof(struct cache));
+}
+
+/* One that no thread has, or one more. */
+static struct holder *
+find_holder(void)
+{
+	struct holder *holder = state.holders;
+	size_t page = memory_page_size();
+
+	while (holder != NULL && (holder->used || holder->cache == NULL))
+		holder = holder->next;
+	if (holder != NULL)
+		return holder;
+	if (state.unmade == NULL) {
+		struct holder *more = memory_reserve(page);
+
+		if (more == NULL || memory_map_private(more, page) == -1)
+			return NULL;
+		for (size_t i = 0; i < page / sizeof *more; i++) {
+			more[i].next = state.unmade;
+			state.unmade = &more[i];
+		}
+	}
+	holder = state.unmade;
+	holder->cache = memory_wiped_on_fork(cache_length());
+	if (holder->cache == NULL)
+		return NULL;
+	state.unmade = holder->next;
+	holder->next = state.holders;
+	state.holders = holder;
+	return holder;
+}
+
+/* The thread's own cache, or NULL if it is to have none. */
+static struct cache *
+obtain(void)
+{
+	if (thread.dying || !state.has_key || fixed.size == 0 ||
+	    tools_watch())
+		return NULL;
+	if (thread.holder == NULL) {
+		if ((thread.holder = find_holder()) == NULL)
+			return NULL;
+		thread.holder->used = true;
+	}
+	/* After a stop, it is there, but empty. */
+	if (!thread.holder->cache->active)
+		make_cache(thread.holder->cache);
+	cache_mine = thread.holder->cache;
+	return cache_mine;
+}
+
+static void
+abandon(void)
+{
+	struct holder *holder = thread.holder;
+
+	cache_mine = (struct cache *)(uintptr_t)&nothing;
+	thread.holder = NULL;
+	if (holder == NULL)
+		return;
+	if (holder->cache->active)
+		(void)drain_cache(holder->cache, 0);
+	memory_discard(holder->cache, cache_length());
+	holder->used = false;
+}
+
+static void
+at_thread_exit(void *unused)
+{
+	(void)unused;
+	fork_enter();
+	heap_lock();
+	/* Destructors that come after this one allocate without a cache. */
+	thread.dying = true;
+	abandon();
+	heap_unlock();
+}
+
+void
+cache_load(void)
+{
+	state.has_key = pthread_key_create(&state.key, at_thread_exit) == 0;
+}
+
+/* A thread that ends after this library is gone must not call into it. */
+__attribute__((destructor)) static void
+unload(void)
+{
+	if (state.has_key)
+		(void)pthread_key_delete(state.key);
+	state.has_key = false;
+}
+
+void
+cache_attend(void)
+{
+	if (thread.attended || thread.holder == NULL)
+		return;
+	thread.attended = true;
+	if (pthread_setspecific(state.key, &thread) == 0)
+		return;
+	/* It cannot be attended, so it has to do without. */
+	heap_lock();
+	thread.dying = true;
+	abandon();
+	heap_unlock();
+}
+
+void
+cache_start(void)
+{
+	for (unsigned i = 0; i < CLASSES; i++) {
+		uint32_t slots = bin_slots(i) * (is_large(i) ? 2 : 4);
+
+		fixed.classes[i].tag = (uint16_t)bin_offset(i);
+		depots[i].limit = slots < DEPOT_SLOTS ? slots : DEPOT_SLOTS;
+	}
+}
+
+/* What was in them is no more. */
+static void
+forget_depots(void)
+{
+	for (unsigned i = 0; i < CLASSES; i++) {
+		depots[i].count = 0;
+		memset(depots[i].slots, 0, sizeof depots[i].slots);
+	}
+}
+
+void
+cache_stop(void)
+{
+	for (struct holder *h = state.holders; h != NULL; h = h->next)
+		memset(h->cache, 0, sizeof *h->cache);
+	forget_depots();
+}
+
+void
+cache_close(void)
+{
+	for (struct holder *h = state.holders; h != NULL; h = h->next) {
+		if (!h->used)
+			continue;
+		for (unsigned i = 0; i < CACHE_SIZES; i++)
+			CACHE_STORE(h->cache->table[i],
+			    (uint16_t)offsetof(struct cache, none));
+		CACHE_STORE(h->cache->open, false);
+	}
+}
+
+bool
+cache_drain(void)
+{
+	bool any = false;
+
+	if (cache_mine->active)
+		any = drain_cache(cache_mine, 0);
+	for (unsigned i = 0; i < CLASSES; i++)
+		any = drain_depot(&depots[i], 0) || any;
+	/* Other threads are asked to do the same, before they allocate. */
+	cache_close();
+	if (cache_mine->active)
+		open_cache(cache_mine);
+	return any;
+}
+
+bool
+cache_fill(size_t size, size_t align)
+{
+	unsigned class = heap_class(size, align);
+	struct cache *cache;
+	struct bin *bin;
+	size_t n;
+
+	if (class == CLASSES || (cache = obtain()) == NULL || pool_lost())
+		return false;
+	if (!cache->open) {
+		(void)drain_cache(cache, 0);
+		open_cache(cache);
+	}
+	bin = bin_of(cache, class);
+	if (bin_count(bin) != 0)
+		return true;
+	n = heap_take_slots(class, bin->slots, (bin_limit(bin) + 1) / 2);
+	if (n == 0 && cache_drain())
+		n = heap_take_slots(class, bin->slots, 1);
+	bin_set_count(bin, n);
+	count_large(cache, class, n, 0);
+	return n != 0;
+}
+
+/* Whether AT may be the start of a slot, and which bin it goes to. */
+static INLINE struct bin *
+find_bin(const void *at, uint8_t **record, unsigned *state_of)
+{
+	size_t offset = (uintptr_t)at - fixed.base;
+	struct bin *bin;
+
+	if (offset >= fixed.size)
+		return NULL;
+	*record = fixed.records + offset / RECORD_UNIT;
+	*state_of = record_load(*record);
+	bin = cache_bin(cache_mine, CACHE_LOAD(fixed.tags[offset >>
+	    BLOCK_SHIFT]));
+	return *state_of >= RECORD_LIVE && bin->limit != NULL ? bin : NULL;
+}
+
+/* The same, with the size of the object that it is, if its canary is whole. */
+static INLINE struct bin *
+find_object(const void *at, uint8_t **record, size_t *size)
+{
+	size_t most, slack;
+	unsigned live;
+	struct bin *bin = find_bin(at, record, &live);
+
+	if (bin == NULL)
+		return NULL;
+	most = bin->size - CANARY_SIZE;
+	slack = record_slack(*record, live);
+	if (slack > most || !canary_is_whole(at, most - slack))
+		return NULL;
+	*size = most - slack;
+	return bin;
+}
+
+bool
+cache_spill(const void *ptr)
+{
+	unsigned live;
+	uint8_t *record;
+	struct bin *bin;
+
+	if (!cache_mine->active && obtain() == NULL)
+		return false;
+	bin = find_bin(ptr, &record, &live);
+	if (bin == NULL || has_room(cache_mine, bin))
+		return false;
+	if (bin->top < bin->limit)
+		/* It is the others of the large ones that have too much. */
+		for (unsigned i = SMALL_CLASSES; i < CLASSES; i++) {
+			struct bin *other = bin_of(cache_mine, i);
+
+			give_oldest(cache_mine, other, bin_count(other));
+		}
+	else
+		give_oldest(cache_mine, bin, (bin_count(bin) + 1) / 2);
+	return true;
+}
+
+void *
+cache_take_long(size_t size)
+{
+	struct cache *cache = cache_mine;
+	struct heap_slot *top;
+	struct bin *bin;
+	unsigned char *at;
+
+	if (size <= SMALL_MAX - CANARY_SIZE)
+		bin = cache_bin(cache, CACHE_LOAD(cache->table[(size +
+		    CANARY_SIZE + SLOT_ALIGN - 1) / SLOT_ALIGN]));
+	else if (size <= SLOT_MAX - CANARY_SIZE && CACHE_LOAD(cache->open))
+		bin = cache_bin(cache,
+		    fixed.classes[heap_class(size, SLOT_ALIGN)].tag);
+	else
+		return NULL;
+	top = CACHE_LOAD(bin->top);
+	if (top == bin->bottom)
+		return NULL;
+	at = top[-1].at;
+	if (!heap_is_zero(at, bin->size))
+		return NULL;
+	if (is_large(bin->class))
+		cache->large -= bin->size;
+	record_set_slack(top[-1].record, bin->size - CANARY_SIZE - size);
+	canary_set(at, size);
+	CACHE_STORE(bin->top, top - 1);
+	return at;
+}
+
+bool
+cache_give_long(void *ptr)
+{
+	struct cache *cache = cache_mine;
+	struct heap_slot slot = { .at = ptr };
+	size_t size;
+	struct bin *bin = find_object(ptr, &slot.record, &size);
+
+	if (bin == NULL || !has_room(cache, bin))
+		return false;
+	memory_wipe(ptr, used_bytes(size));
+	record_store(slot.record, RECORD_CACHED);
+	*bin->top = slot;
+	CACHE_STORE(bin->top, bin->top + 1);
+	if (is_large(bin->class))
+		cache->large += bin->size;
+	if (__builtin_expect(--cache->credit == 0, 0))
+		cache_settle();
+	return true;
+}
+
+enum heap_fault
+cache_allocate(void **ptr, size_t size, size_t align)
+{
+	struct cache *cache = cache_mine;
+	unsigned class = heap_class(size, align);
+	struct heap_slot slot;
+	struct bin *bin;
+
+	*ptr = NULL;
+	if (class == CLASSES || !cache->active || !CACHE_LOAD(cache->open))
+		return HEAP_FINE;
+	bin = bin_of(cache, class);
+	if (bin_count(bin) == 0 && !fetch_from_depot(cache, bin))
+		return HEAP_FINE;
+	slot = bin->slots[bin_count(bin) - 1];
+	if (!heap_is_zero(slot.at, bin->size))
+		return HEAP_WRITTEN;
+	bin_set_count(bin, bin_count(bin) - 1);
+	count_large(cache, class, 0, 1);
+	heap_fill(slot, bin->size, size);
+	*ptr = slot.at;
+	return HEAP_FINE;
+}
+
+bool
+cache_free(void *ptr)
+{
+	uint8_t *record;
+	size_t size;
+	struct bin *bin;
+
+	if (cache_give_long(ptr))
+		return true;
+	bin = find_object(ptr, &record, &size);
+	return bin != NULL && leave_at_depot(cache_mine, bin) &&
+	    cache_give_long(ptr);
+}
+
+bool
+cache_size(const void *ptr, size_t *size)
+{
+	uint8_t *record;
+
+	return find_object(ptr, &record, size) != NULL;
+}
+
+bool
+cache_resize(void *ptr, size_t size, size_t *old)
+{
+	struct cache *cache = cache_mine;
+	struct heap_slot slot = { .at = ptr };
+	struct bin *bin = find_object(ptr, &slot.record, old);
+
+	if (bin == NULL) {
+		*old = 0;
+		return false;
+	}
+	if (heap_class(size, SLOT_ALIGN) != bin->class ||
+	    !CACHE_LOAD(cache->open))
+		return false;
+	heap_refill(slot, bin->size, *old, size);
+	return true;
+}
+
+void
+cache_settle(void)
+{
+	struct cache *cache = cache_mine;
+
+	cache->credit = CREDIT;
+	heap_lock();
+	(void)drain_cache(cache, 1);
+	for (unsigned i = 0; i < CLASSES; i++)
+		(void)drain_depot(&depots[i], CACHE_LOAD(depots[i].count) / 4);
+	heap_unlock();
+}
+
+void
+cache_totals(struct cache_totals *totals)
+{
+	*totals = (struct cache_totals){ .slots = 0 };
+	for (unsigned i = 0; i < CLASSES; i++) {
+		size_t n = CACHE_LOAD(depots[i].count);
+
+		for (struct holder *h = state.holders; h != NULL; h = h->next)
+			if (h->used)
+				n += bin_count(bin_of(h->cache, i));
+		totals->slots += n;
+		totals->bytes += n * fixed.classes[i].size;
+	}
+}
+
+/*
+ * Fork.
+ */
+
+/* Whether other threads have caches, and so may be at them. */
+static bool
+others_have_caches(void)
+{
+	for (struct holder *h = state.holders; h != NULL; h = h->next)
+		if (h->used && h != thread.holder)
+			return true;
+	return false;
+}
+
+/* Of the child's threads none has a cache: what was in any is free. */
+static void
+start_anew(void)
+{
+	for (struct holder *h = state.holders; h != NULL; h = h->next)
+		h->used = false;
+	thread.holder = NULL;
+	cache_mine = (struct cache *)(uintptr_t)&nothing;
+	forget_depots();
+}
+
+void
+cache_fork_prepare(void)
+{
+	heap_lock();
+	for (unsigned i = 0; i < CLASSES; i++)
+		pthread_mutex_lock(&depots[i].lock);
+	heap_fork_prepare(others_have_caches());
+}
+
+static void
+unlock_all(void)
+{
+	for (unsigned i = 0; i < CLASSES; i++)
+		pthread_mutex_unlock(&depots[i].lock);
+	heap_unlock();
+}
+
+void
+cache_fork_parent(void)
+{
+	heap_fork_parent();
+	unlock_all();
+}
+
+void
+cache_fork_child(void)
+{
+	heap_fork_child();
+	start_anew();
+	unlock_all();
+}
+
+void
+cache_fork_late(void)
+{
+	for (unsigned i = 0; i < CLASSES; i++)
+		depots[i].lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	heap_lock_anew();
+	heap_fork_late();
+	start_anew();
+	heap_unlock();
+}
