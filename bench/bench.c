@@ -19,6 +19,7 @@
 #include <dlfcn.h>
 #include <err.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +30,7 @@
 #include "bench.h"
 #include "secmalloc.h"
 
-enum { MS = 1000000, PAIRS_FEW = 1000, PAIRS_MANY = 101000 };
+enum { MS = 1000000 };
 
 const struct peer *const peers[] = {
 	&peer_secmalloc, &peer_glibc, &peer_bzero, &peer_jemalloc,
@@ -103,51 +104,98 @@ listed(const char *list, const char *name)
 
 /* --- A process for each measurement ----------------------------------------- */
 
-/*
- * Runs this program anew with ARGV and reads its line.  True: *VALUE was read,
- * else REASON.
- */
+/* The number behind WORD, if that is in LINE. */
 static bool
-ask(char *const argv[], const char *preload, double *value,
-    char reason[REASON_MAX])
+number_behind(const char *line, const char *word, double *value)
 {
-	char line[REASON_MAX + 32] = "";
+	const char *at = strstr(line, word);
+	char *end;
+
+	if (at == NULL)
+		return false;
+	at += strlen(word);
+	*value = strtod(at, &end);
+	return end != at;
+}
+
+/* What one process is asked for. */
+struct question {
+	const char *program;
+	const char *const *argv;
+	const char *preload;   /* or NULL */
+	bool both;             /* streams are read */
+	const char *word;      /* the number comes behind it */
+};
+
+_Noreturn static void
+become(const struct question *question, int out)
+{
+	if (question->preload != NULL)
+		(void)setenv("LD_PRELOAD", question->preload, 1);
+	if (dup2(out, STDOUT_FILENO) == -1 ||
+	    (question->both && dup2(out, STDERR_FILENO) == -1))
+		_exit(2);
+	(void)execvp(question->program,
+	    (char *const *)(uintptr_t)question->argv);
+	_exit(127);
+}
+
+/* True and *VALUE, or REASON, which is the first line of what it says. */
+static bool
+ask(const struct question *question, double *value, char reason[REASON_MAX])
+{
+	char line[512];
+	bool first = true, found = false;
 	int pipes[2], status;
-	ssize_t got;
+	FILE *answer;
 	pid_t pid;
 
-	if (pipe(pipes) == -1 || (pid = fork()) == -1)
+	if (pipe2(pipes, O_CLOEXEC) == -1 || (pid = fork()) == -1)
 		err(2, "cannot start a process");
-	if (pid == 0) {
-		if (preload != NULL)
-			(void)setenv("LD_PRELOAD", preload, 1);
-		if (dup2(pipes[1], STDOUT_FILENO) == -1)
-			_exit(2);
-		(void)close(pipes[0]);
-		(void)close(pipes[1]);
-		(void)execv("/proc/self/exe", argv);
-		_exit(2);
-	}
+	if (pid == 0)
+		become(question, pipes[1]);
 	(void)close(pipes[1]);
-	for (size_t used = 0; used < sizeof(line) - 1; used += (size_t)got) {
-		got = read(pipes[0], line + used, sizeof(line) - 1 - used);
-		if (got <= 0)
-			break;
+	answer = fdopen(pipes[0], "r");
+	if (answer == NULL)
+		err(2, "fdopen");
+	(void)snprintf(reason, REASON_MAX, "it does not start");
+	while (fgets(line, sizeof(line), answer) != NULL) {
+		line[strcspn(line, "\n")] = '\0';
+		if (first)
+			(void)snprintf(reason, REASON_MAX, "%.*s",
+			    REASON_MAX - 1, line);
+		first = false;
+		if (number_behind(line, question->word, value))
+			found = true;
 	}
-	(void)close(pipes[0]);
+	(void)fclose(answer);
 	if (waitpid(pid, &status, 0) != pid)
 		err(2, "waitpid");
-	line[strcspn(line, "\n")] = '\0';
-	if (WIFEXITED(status) && WEXITSTATUS(status) == 0 &&
-	    sscanf(line, "value %lf", value) == 1)
-		return true;
 	if (WIFSIGNALED(status))
 		(void)snprintf(reason, REASON_MAX, "ended by signal %d",
 		    WTERMSIG(status));
-	else
-		(void)snprintf(reason, REASON_MAX, "%.*s", REASON_MAX - 1,
-		    line[0] != '\0' ? line : "it does not start");
+	else if (WEXITSTATUS(status) == 127)
+		(void)snprintf(reason, REASON_MAX, "%s is missing",
+		    question->program);
+	if (found && status == 0) {
+		reason[0] = '\0';
+		return true;
+	}
 	return false;
+}
+
+static bool
+ask_itself(const char *const argv[], const char *preload, double *value,
+    char reason[REASON_MAX])
+{
+	const struct question question = {
+		.program = "/proc/self/exe",
+		.argv = argv,
+		.preload = preload,
+		.word = "value "
+	};
+
+	return ask(&question, value, reason);
 }
 
 static const char *
@@ -161,17 +209,16 @@ static bool
 ask_to_measure(const struct peer *peer, const struct workload *workload,
     double *value, char reason[REASON_MAX])
 {
-	char time[32], setup[32], program[] = "bench";
+	char time[32], setup[32];
 	const char *const argv[] = {
-		program, "--measure", peer->name, "--workloads", workload->name,
+		"bench", "--measure", peer->name, "--workloads", workload->name,
 		"--time", in_ms(options.budget.measure, time),
 		"--setup", in_ms(options.budget.setup, setup),
 		options.helper != NULL ? "--helper" : NULL, options.helper,
 		NULL
 	};
 
-	return ask((char *const *)(uintptr_t)argv, peer->preload, value,
-	    reason);
+	return ask_itself(argv, peer->preload, value, reason);
 }
 
 /* The linker only warns where it cannot preload. */
@@ -186,8 +233,38 @@ is_preloaded(const char *library)
 	    strstr(info.dli_fname, name != NULL ? name : library) != NULL;
 }
 
+/* Who locks for ours, in a process as all the others. */
 static int
-be_measured(const char *name)
+be_asked_who(void)
+{
+	struct terms terms = { .helper = options.helper };
+	struct secmalloc_stats stats;
+	const char *why = peer_secmalloc.start(terms);
+
+	if (why == NULL && secmalloc_stats(&stats) == 0)
+		(void)printf("value %d\n", stats.mode);
+	else
+		(void)printf("%s\n", why);
+	return fflush(stdout) == 0 && why == NULL ? 0 : 1;
+}
+
+static const char *
+who_locks(void)
+{
+	static char reason[REASON_MAX];
+	const char *const argv[] = { "bench", "--who",
+		options.helper != NULL ? "--helper" : NULL, options.helper,
+		NULL };
+	double mode;
+
+	if (!ask_itself(argv, NULL, &mode, reason))
+		return reason;
+	return mode == SECMALLOC_MODE_HELPER ? "a helper" :
+	    "the process itself";
+}
+
+static int
+be_measured(const char *name, const char *workload)
 {
 	const char *why = "there is no such measurement";
 	double value = 0;
@@ -202,7 +279,7 @@ be_measured(const char *name)
 			break;
 		}
 		for (size_t w = 0; w < WORKLOADS; w++) {
-			if (strcmp(workloads[w].name, options.workloads) == 0)
+			if (strcmp(workloads[w].name, workload) == 0)
 				why = measure(peers[p], &workloads[w],
 				    &options.budget, options.helper, &value);
 		}
@@ -218,35 +295,27 @@ be_measured(const char *name)
 
 /* What callgrind collects in the course of N pairs and of all else. */
 static bool
-count_pairs(unsigned n, double *instructions)
+count_pairs(const char *n, double *instructions, char reason[REASON_MAX])
 {
-	char command[8192], program[4096], line[512];
-	bool found = false;
-	ssize_t length = readlink("/proc/self/exe", program,
-	    sizeof(program) - 1);
-	FILE *out;
+	char self[4096];
+	const char *const argv[] = {
+		"valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
+		self, "--callgrind-pair", n,
+		options.helper != NULL ? "--helper" : NULL, options.helper,
+		NULL
+	};
+	const struct question question = {
+		.program = argv[0],
+		.argv = argv,
+		.both = true,
+		.word = "Collected : "
+	};
+	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
-	if (length == -1 || memchr(program, '\'', (size_t)length) != NULL ||
-	    (options.helper != NULL && strchr(options.helper, '\'') != NULL))
-		return false;
-	program[length] = '\0';
-	(void)snprintf(command, sizeof(command),
-	    "valgrind --tool=callgrind --callgrind-out-file=/dev/null "
-	    "'%s' --callgrind-pair %u%s%s%s 2>&1", program, n,
-	    options.helper != NULL ? " --helper '" : "",
-	    options.helper != NULL ? options.helper : "",
-	    options.helper != NULL ? "'" : "");
-	out = popen(command, "re");
-	if (out == NULL)
-		return false;
-	while (fgets(line, sizeof(line), out) != NULL) {
-		const char *at = strstr(line, "Collected : ");
-
-		if (at != NULL && sscanf(at, "Collected : %lf",
-		    instructions) == 1)
-			found = true;
-	}
-	return pclose(out) == 0 && found;
+	if (length == -1)
+		err(2, "/proc/self/exe");
+	self[length] = '\0';
+	return ask(&question, instructions, reason);
 }
 
 static void
@@ -254,16 +323,9 @@ count_instructions(struct results *results)
 {
 	double few, many;
 
-	if (system("valgrind --version >/dev/null 2>&1") != 0)
-		(void)snprintf(results->no_instructions, REASON_MAX,
-		    "valgrind is missing");
-	else if (!count_pairs(PAIRS_FEW, &few) ||
-	    !count_pairs(PAIRS_MANY, &many))
-		(void)snprintf(results->no_instructions, REASON_MAX,
-		    "callgrind failed");
-	else
-		results->instructions = (many - few) /
-		    (PAIRS_MANY - PAIRS_FEW);
+	if (count_pairs("1000", &few, results->no_instructions) &&
+	    count_pairs("101000", &many, results->no_instructions))
+		results->instructions = (many - few) / 100000;
 }
 
 /* --------------------------------------------------------------------------- */
@@ -350,7 +412,7 @@ int
 main(int argc, char *argv[])
 {
 	enum { ROUNDS = 256, QUICK, TIME, SETUP, PEER_LIST, WORKLOAD_LIST,
-	    HELPER, JSON, SVG, GOALS, CALLGRIND, MEASURE };
+	    HELPER, JSON, SVG, GOALS, CALLGRIND, MEASURE, WHO };
 	static const struct option known[] = {
 		{ "rounds", required_argument, NULL, ROUNDS },
 		{ "quick", no_argument, NULL, QUICK },
@@ -360,15 +422,18 @@ main(int argc, char *argv[])
 		{ "workloads", required_argument, NULL, WORKLOAD_LIST },
 		{ "helper", required_argument, NULL, HELPER },
 		{ "json", required_argument, NULL, JSON },
+		{ "svg", required_argument, NULL, SVG },
 		{ "goals", no_argument, NULL, GOALS },
 		{ "callgrind-pair", required_argument, NULL, CALLGRIND },
 		{ "measure", required_argument, NULL, MEASURE },
+		{ "who", no_argument, NULL, WHO },
 		{ NULL, 0, NULL, 0 }
 	};
 	static struct results results;
 	const struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
 	const char *why, *name = NULL;
 	size_t pairs = 0;
+	bool who = false;
 	unsigned missed;
 	int option;
 
@@ -402,6 +467,9 @@ main(int argc, char *argv[])
 		case JSON:
 			options.json = optarg;
 			break;
+		case SVG:
+			options.svg = optarg;
+			break;
 		case GOALS:
 			options.goals = true;
 			break;
@@ -410,6 +478,9 @@ main(int argc, char *argv[])
 			break;
 		case MEASURE:
 			name = optarg;
+			break;
+		case WHO:
+			who = true;
 			break;
 		default:
 			return 2;
@@ -427,10 +498,15 @@ main(int argc, char *argv[])
 		return 0;
 	}
 	if (name != NULL)
-		return be_measured(name);
+		return be_measured(name, options.workloads != NULL ?
+		    options.workloads : "");
+
+	if (who)
+		return be_asked_who();
 
 	results.rounds = options.rounds;
 	results.quick = options.quick;
+	results.locked_by = who_locks();
 	select_cells(&results);
 	run_rounds(&results);
 	if (results.selected[OURS])
@@ -439,6 +515,8 @@ main(int argc, char *argv[])
 	missed = report_goals(stdout, &results);
 	if (options.json != NULL)
 		write_file(options.json, report_json, &results);
+	if (options.svg != NULL)
+		write_file(options.svg, chart, &results);
 	if (fflush(stdout) != 0)
 		err(2, "standard output");
 	return options.goals && missed != 0 ? 1 : 0;

@@ -69,10 +69,11 @@ struct peer {
 	const char *name;      /* as --peers has it */
 	const char *title;
 	const char *remark;
+	bool locks;
 	const char *preload;   /* a library that replaces malloc, else NULL */
 	const struct loops *loops; /* NULL where it was missing at configure */
 	/* NULL, or why it cannot be used. */
-	const char *(*start)(const struct terms *terms);
+	const char *(*start)(struct terms terms);
 	/* What to fill to exhaustion; 0: it cannot be, or locks nothing. */
 	size_t fill_room;
 	/* Where nothing else ends it. */
@@ -112,6 +113,7 @@ struct cell {
 struct results {
 	unsigned rounds;
 	bool quick;
+	const char *locked_by; /* ours */
 	bool selected[PEERS];
 	bool wanted[WORKLOADS];
 	struct cell cells[WORKLOADS][PEERS];
@@ -147,6 +149,9 @@ bool ratios_of(const struct cell *a, const struct cell *b,
     struct spread *spread);
 const struct cell *cell_named(const struct results *results,
     const char *workload, const char *peer);
+bool wanted(const struct results *results, const char *workload);
+/* Processor and kernel. */
+void machine(char text[512]);
 void report_table(FILE *out, const struct results *results);
 /* How many goals were missed. */
 unsigned report_goals(FILE *out, const struct results *results);

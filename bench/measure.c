@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -213,16 +214,18 @@ static size_t
 locked_by_kernel(void)
 {
 	FILE *status = fopen("/proc/self/status", "re");
-	unsigned long kib = 0;
+	static const char name[] = "VmLck:";
+	size_t kib = 0;
 	char line[256];
 
 	if (status == NULL)
 		return 0;
-	while (fgets(line, sizeof(line), status) != NULL &&
-	    sscanf(line, "VmLck: %lu kB", &kib) != 1)
-		;
+	while (fgets(line, sizeof(line), status) != NULL) {
+		if (strncmp(line, name, strlen(name)) == 0)
+			kib = strtoul(line + strlen(name), NULL, 10);
+	}
 	(void)fclose(status);
-	return (size_t)kib * 1024;
+	return kib * 1024;
 }
 
 static const char *
@@ -278,7 +281,7 @@ measure(const struct peer *peer, const struct workload *workload,
 	if (workload->kind == FILL && peer->fill_room == 0)
 		return "it locks nothing, or not all";
 	if (peer->start != NULL)
-		why = peer->start(&terms);
+		why = peer->start(terms);
 	if (why != NULL)
 		return why;
 	switch (workload->kind) {
@@ -318,7 +321,7 @@ measure_nothing_but_pairs(const struct peer *peer, const char *helper,
 {
 	struct terms terms = { .room = 1 << 20, .helper = helper };
 	struct work work = { .size = 64 };
-	const char *why = peer->start(&terms);
+	const char *why = peer->start(terms);
 
 	if (why != NULL)
 		return why;

@@ -53,6 +53,7 @@ const struct peer peer_botan = {
 	.title = "Botan",
 	.remark = "allocate_memory, which goes on unlocked when its pool is full, and where objects are large",
 #ifdef HAVE_PEER_BOTAN
+	.locks = true,
 	.loops = &loops,
 #endif
 };

@@ -29,10 +29,10 @@ peer_realloc(void *at, size_t old, size_t size)
 
 /* The first block that fits is taken, and so holes remain. */
 static const char *
-start(const struct terms *terms)
+start(struct terms terms)
 {
-	size_t room = terms->exactly ? terms->room :
-	    (8 << 20) + terms->room * 2;
+	size_t room = terms.exactly ? terms.room :
+	    (8 << 20) + terms.room * 2;
 
 	if (gcry_check_version(GCRYPT_VERSION) == NULL)
 		return "it is older than its header";
@@ -52,6 +52,7 @@ const struct peer peer_gcrypt = {
 	.title = "libgcrypt",
 	.remark = "gcry_malloc_secure, a heap of fixed size",
 #ifdef HAVE_PEER_GCRYPT
+	.locks = true,
 	.loops = &loops,
 	.start = start,
 	/* Its time to fill this grows with the square. */

@@ -36,14 +36,14 @@ peer_realloc(void *at, size_t old, size_t size)
 
 /* It rounds each object up to a power of two. */
 static const char *
-start(const struct terms *terms)
+start(struct terms terms)
 {
 	size_t room = 64 << 20;
 
-	while (!terms->exactly && room < terms->room * 2)
+	while (!terms.exactly && room < terms.room * 2)
 		room *= 2;
-	if (terms->exactly)
-		room = terms->room;
+	if (terms.exactly)
+		room = terms.room;
 	switch (CRYPTO_secure_malloc_init(room, 16)) {
 	case 1:
 		return NULL;
@@ -62,6 +62,7 @@ const struct peer peer_openssl = {
 	.title = "OpenSSL",
 	.remark = "CRYPTO_secure_malloc, a heap of fixed size",
 #ifdef HAVE_PEER_OPENSSL
+	.locks = true,
 	.loops = &loops,
 	.start = start,
 	.fill_room = 16 << 20,

@@ -30,16 +30,16 @@ peer_realloc(void *at, size_t old, size_t size)
 #include "loops.h"
 
 static const char *
-start(const struct terms *terms)
+start(struct terms terms)
 {
 	struct secmalloc_config config = { 0 };
 
-	if (terms->helper != NULL) {
+	if (terms.helper != NULL) {
 		config.mode = SECMALLOC_MODE_HELPER;
-		config.helper_path = terms->helper;
+		config.helper_path = terms.helper;
 	}
-	if (terms->exactly)
-		config.max_locked = terms->room;
+	if (terms.exactly)
+		config.max_locked = terms.room;
 	return secmalloc_init(&config) == 0 ? NULL : strerror(errno);
 }
 
@@ -54,6 +54,7 @@ locked(void)
 const struct peer peer_secmalloc = {
 	.name = "secmalloc",
 	.title = "secmalloc",
+	.locks = true,
 	.loops = &loops,
 	.start = start,
 	.fill_room = 16 << 20,

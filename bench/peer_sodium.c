@@ -36,7 +36,7 @@ peer_realloc(void *at, size_t old, size_t size)
 # include "loops.h"
 
 static const char *
-start(const struct terms *terms)
+start(struct terms terms)
 {
 	(void)terms;
 	return sodium_init() == -1 ? "it does not start" : NULL;
@@ -50,6 +50,7 @@ const struct peer peer_sodium = {
 	.title = "libsodium",
 	.remark = "sodium_malloc, pages of its own for each object",
 #ifdef HAVE_PEER_SODIUM
+	.locks = true,
 	.loops = &loops,
 	.start = start,
 	.fill_room = 16 << 20,

@@ -71,6 +71,16 @@ cell_named(const struct results *results, const char *workload,
 	abort();
 }
 
+bool
+wanted(const struct results *results, const char *workload)
+{
+	for (size_t w = 0; w < WORKLOADS; w++) {
+		if (strcmp(workloads[w].name, workload) == 0)
+			return results->wanted[w];
+	}
+	abort();
+}
+
 /* --- The machine ------------------------------------------------------------ */
 
 static void
@@ -89,7 +99,7 @@ processor(char name[128])
 	(void)fclose(info);
 }
 
-static void
+void
 machine(char text[512])
 {
 	struct utsname name;
@@ -121,7 +131,7 @@ ratio(double value, char text[32])
 	if (value < 0.05 && value > 0)
 		(void)snprintf(text, 32, "1/%.0f", 1 / value);
 	else
-		(void)snprintf(text, 32, "%.2f", value);
+		(void)snprintf(text, 32, "%.*f", value < 0.1 ? 3 : 2, value);
 	return text;
 }
 
@@ -153,8 +163,10 @@ report_table(FILE *out, const struct results *results)
 	machine(text);
 	(void)fprintf(out, "secmalloc %s, %s\n", SECMALLOC_VERSION_STRING,
 	    text);
-	(void)fprintf(out, "%u round%s%s: ns for each operation, median and "
-	    "min..max; ratio: median of ours/theirs\nof the same round\n",
+	(void)fprintf(out, "locked by %s\n", results->locked_by);
+	(void)fprintf(out, "%u round%s%s: ns of an operation, of each thread, "
+	    "median and min..max;\nratio: median of ours/theirs in the same "
+	    "round; the first and last byte of all is written\n",
 	    results->rounds, results->rounds == 1 ? "" : "s",
 	    results->quick ? ", too quick to mean anything" : "");
 	for (size_t p = 0; p < PEERS; p++) {
@@ -177,7 +189,8 @@ report_table(FILE *out, const struct results *results)
 	}
 	if (results->instructions > 0)
 		(void)fprintf(out, "\ninstructions of a pair of 64 bytes of "
-		    "ours, its loop and both writes included: %.1f\n",
+		    "ours, loop and both writes included: %.1f\n(callgrind, "
+		    "the difference of two runs, so that the start cancels)\n",
 		    results->instructions);
 	else if (results->selected[OURS])
 		(void)fprintf(out, "\ninstructions of a pair: n/a: %s\n",
@@ -367,6 +380,8 @@ report_json(FILE *out, const struct results *results)
 	(void)fprintf(out, "{\n\"version\": \"%s\",\n\"machine\": ",
 	    SECMALLOC_VERSION_STRING);
 	json_string(out, text);
+	(void)fprintf(out, ",\n\"locked_by\": ");
+	json_string(out, results->locked_by);
 	(void)fprintf(out, ",\n\"rounds\": %u,\n\"quick\": %s,\n"
 	    "\"workloads\": [", results->rounds,
 	    results->quick ? "true" : "false");
