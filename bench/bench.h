@@ -25,10 +25,15 @@ enum {
 	STEPS_UP = 4095
 };
 
-/* One thread puts, another takes; each index has a cache line of its own. */
+/*
+ * One thread puts, another takes.  Each has a cache line of its own, and keeps
+ * there what it last saw of the other's, so as to look only when it must.
+ */
 struct ring {
 	_Alignas(LINE) atomic_size_t put;
+	size_t taken_seen;
 	_Alignas(LINE) atomic_size_t taken;
+	size_t put_seen;
 	_Alignas(LINE) unsigned char *slots[RING_SLOTS];
 };
 

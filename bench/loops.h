@@ -107,9 +107,12 @@ ring_put(struct ring *ring, unsigned char *at)
 	size_t put = atomic_load_explicit(&ring->put, memory_order_relaxed);
 	unsigned turns = 0;
 
-	while (put - atomic_load_explicit(&ring->taken,
-	    memory_order_acquire) == RING_SLOTS)
-		ring_wait(&turns);
+	while (put - ring->taken_seen == RING_SLOTS) {
+		ring->taken_seen = atomic_load_explicit(&ring->taken,
+		    memory_order_acquire);
+		if (put - ring->taken_seen == RING_SLOTS)
+			ring_wait(&turns);
+	}
 	ring->slots[put % RING_SLOTS] = at;
 	atomic_store_explicit(&ring->put, put + 1, memory_order_release);
 }
@@ -122,8 +125,12 @@ ring_take(struct ring *ring)
 	unsigned turns = 0;
 	unsigned char *at;
 
-	while (atomic_load_explicit(&ring->put, memory_order_acquire) == taken)
-		ring_wait(&turns);
+	while (ring->put_seen == taken) {
+		ring->put_seen = atomic_load_explicit(&ring->put,
+		    memory_order_acquire);
+		if (ring->put_seen == taken)
+			ring_wait(&turns);
+	}
 	at = ring->slots[taken % RING_SLOTS];
 	atomic_store_explicit(&ring->taken, taken + 1, memory_order_release);
 	return at;
