@@ -323,7 +323,7 @@ release_long(const char *function, void *ptr)
 void *
 secmalloc(size_t size)
 {
-	void *ptr = cache_is_short(size) ? cache_take(size) : NULL;
+	void *ptr = cache_is_small(size) ? cache_take(size) : NULL;
 
 	return ptr != NULL ? ptr : allocate_long("secmalloc", size);
 }
@@ -338,7 +338,7 @@ seccalloc(size_t nmemb, size_t size)
 		errno = ENOMEM;
 		return NULL;
 	}
-	ptr = cache_is_short(bytes) ? cache_take(bytes) : NULL;
+	ptr = cache_is_small(bytes) ? cache_take(bytes) : NULL;
 	return ptr != NULL ? ptr : allocate_long("seccalloc", bytes);
 }
 

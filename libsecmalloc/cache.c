@@ -218,13 +218,13 @@ make_cache(struct cache *cache)
 	for (unsigned i = 0; i < CLASSES; i++) {
 		struct bin *bin = bin_of(cache, i);
 
-		bin->top = bin->bottom = bin->short_limit = bin->slots;
+		bin->top = bin->bottom = bin->small_limit = bin->slots;
 		bin->limit = bin->slots + bin_slots(i);
 		bin->size = fixed.classes[i].size;
 		bin->class = (uint8_t)i;
-		if (i >= SHORT_CLASSES)
+		if (i >= SMALL_CLASSES)
 			continue;
-		bin->short_limit = bin->limit;
+		bin->small_limit = bin->limit;
 		bin->base = (uint16_t)(RECORD_LIVE + bin->size - CANARY_SIZE);
 		bin->units = (uint8_t)(bin->size / SLOT_ALIGN);
 	}

@@ -46,11 +46,11 @@ enum {
 struct bin {
 	struct heap_slot *top;         /* after the last one */
 	struct heap_slot *bottom;
-	struct heap_slot *short_limit; /* if the class is short; else bottom */
+	struct heap_slot *small_limit; /* if the class is small; else bottom */
 	struct heap_slot *limit;
 	uint32_t size;    /* of a slot */
-	uint16_t base;    /* of a short class: LIVE + the most it can hold */
-	uint8_t units;    /* of a short class: size by 16 */
+	uint16_t base;    /* of a small class: LIVE + the most it can hold */
+	uint8_t units;    /* of a small class: size by 16 */
 	uint8_t class;
 	_Alignas(16) struct heap_slot slots[];
 };
@@ -163,9 +163,16 @@ cache_bin(struct cache *cache, size_t offset)
 }
 
 /*
- * A short slot is checked and wiped by as many pairs of words as it has, from
- * the last to the first.
+ * A small slot is checked, and wiped, by as many pairs of words as it has, from
+ * the last to the first: one jump leads to where that begins.
  */
+#define OR_1(i) any |= pair[i]
+#define OR_2(i) OR_1((i) + 1); OR_1(i)
+#define OR_4(i) OR_2((i) + 2); OR_2(i)
+#define WIPE_1(i) pair[i] = zero
+#define WIPE_2(i) WIPE_1((i) + 1); WIPE_1(i)
+#define WIPE_4(i) WIPE_2((i) + 2); WIPE_2(i)
+
 static INLINE bool
 cache_is_zero(const unsigned char *at, unsigned units)
 {
@@ -173,17 +180,27 @@ cache_is_zero(const unsigned char *at, unsigned units)
 	heap_pair any = pair[0] | pair[1];
 
 	switch (units) {
-	case 17: any |= pair[16] | pair[15]; /* fallthrough */
-	case 15: any |= pair[14] | pair[13]; /* fallthrough */
-	case 13: any |= pair[12] | pair[11]; /* fallthrough */
-	case 11: any |= pair[10] | pair[9]; /* fallthrough */
-	case 9: any |= pair[8]; /* fallthrough */
-	case 8: any |= pair[7]; /* fallthrough */
-	case 7: any |= pair[6]; /* fallthrough */
-	case 6: any |= pair[5]; /* fallthrough */
-	case 5: any |= pair[4]; /* fallthrough */
-	case 4: any |= pair[3]; /* fallthrough */
-	case 3: any |= pair[2]; /* fallthrough */
+	/* Samples only: see heap_is_zero(). */
+	case 65: OR_4(52); OR_4(36); OR_4(18); OR_2(2); break;
+	case 58: OR_4(52); OR_4(36); OR_4(18); OR_2(2); break;
+	case 52: OR_4(44); OR_4(30); OR_4(16); OR_2(2); break;
+	case 45: OR_4(40); OR_4(26); OR_4(13); OR_2(2); break;
+	case 39: OR_4(35); OR_4(23); OR_4(12); OR_2(2); break;
+	case 33: OR_4(29); /* fallthrough */
+	case 29: OR_4(25); /* fallthrough */
+	case 25: OR_4(21); /* fallthrough */
+	case 21: OR_4(17); /* fallthrough */
+	case 17: OR_2(15); /* fallthrough */
+	case 15: OR_2(13); /* fallthrough */
+	case 13: OR_2(11); /* fallthrough */
+	case 11: OR_2(9); /* fallthrough */
+	case 9: OR_1(8); /* fallthrough */
+	case 8: OR_1(7); /* fallthrough */
+	case 7: OR_1(6); /* fallthrough */
+	case 6: OR_1(5); /* fallthrough */
+	case 5: OR_1(4); /* fallthrough */
+	case 4: OR_1(3); /* fallthrough */
+	case 3: OR_1(2); /* fallthrough */
 	case 2: break;
 	default: __builtin_unreachable();
 	}
@@ -198,31 +215,40 @@ cache_wipe(unsigned char *at, unsigned units)
 
 	KEEP_IN_REGISTER(zero);
 	switch (units) {
-	case 17: pair[16] = zero; pair[15] = zero; /* fallthrough */
-	case 15: pair[14] = zero; pair[13] = zero; /* fallthrough */
-	case 13: pair[12] = zero; pair[11] = zero; /* fallthrough */
-	case 11: pair[10] = zero; pair[9] = zero; /* fallthrough */
-	case 9: pair[8] = zero; /* fallthrough */
-	case 8: pair[7] = zero; /* fallthrough */
-	case 7: pair[6] = zero; /* fallthrough */
-	case 6: pair[5] = zero; /* fallthrough */
-	case 5: pair[4] = zero; /* fallthrough */
-	case 4: pair[3] = zero; /* fallthrough */
-	case 3: pair[2] = zero; /* fallthrough */
-	case 2: pair[1] = zero; pair[0] = zero; break;
+	case 65: WIPE_1(64); WIPE_2(62); WIPE_4(58); /* fallthrough */
+	case 58: WIPE_2(56); WIPE_4(52); /* fallthrough */
+	case 52: WIPE_1(51); WIPE_2(49); WIPE_4(45); /* fallthrough */
+	case 45: WIPE_2(43); WIPE_4(39); /* fallthrough */
+	case 39: WIPE_2(37); WIPE_4(33); /* fallthrough */
+	case 33: WIPE_4(29); /* fallthrough */
+	case 29: WIPE_4(25); /* fallthrough */
+	case 25: WIPE_4(21); /* fallthrough */
+	case 21: WIPE_4(17); /* fallthrough */
+	case 17: WIPE_2(15); /* fallthrough */
+	case 15: WIPE_2(13); /* fallthrough */
+	case 13: WIPE_2(11); /* fallthrough */
+	case 11: WIPE_2(9); /* fallthrough */
+	case 9: WIPE_1(8); /* fallthrough */
+	case 8: WIPE_1(7); /* fallthrough */
+	case 7: WIPE_1(6); /* fallthrough */
+	case 6: WIPE_1(5); /* fallthrough */
+	case 5: WIPE_1(4); /* fallthrough */
+	case 4: WIPE_1(3); /* fallthrough */
+	case 3: WIPE_1(2); /* fallthrough */
+	case 2: WIPE_2(0); break;
 	default: __builtin_unreachable();
 	}
 	__asm__ volatile("" : : "r"(at) : "memory");
 }
 
 static INLINE bool
-cache_is_short(size_t size)
+cache_is_small(size_t size)
 {
-	return size <= SHORT_MAX - CANARY_SIZE;
+	return size <= SMALL_MAX - CANARY_SIZE;
 }
 
 /*
- * The usual allocation, of a short size: SIZE zeroed bytes, or NULL where more is to be done or
+ * The usual allocation, of a small size: SIZE zeroed bytes, or NULL where more is to be done or
  * known: see cache_allocate().
  */
 static INLINE void *
@@ -268,7 +294,7 @@ cache_give(void *ptr)
 	bin = cache_bin(cache, CACHE_LOAD(fixed.tags[offset >>
 	    BLOCK_SHIFT]));
 	top = CACHE_LOAD(bin->top);
-	if (top >= bin->short_limit)
+	if (top >= bin->small_limit)
 		return false;
 	size = bin->base - state;
 	if (!canary_is_whole(ptr, size))
@@ -332,7 +358,7 @@ cache_find(const void *at, uint8_t **record, size_t *size)
 	return bin;
 }
 
-/* The same as the two above, of any size. */
+/* The same, of larger sizes; and the other of any. */
 static INLINE void *
 cache_take_long(size_t size)
 {
@@ -341,22 +367,18 @@ cache_take_long(size_t size)
 	struct bin *bin;
 	unsigned char *at;
 
-	if (size <= SMALL_MAX - CANARY_SIZE)
-		bin = cache_bin(cache, CACHE_LOAD(cache->table[(size +
-		    CANARY_SIZE + SLOT_ALIGN - 1) / SLOT_ALIGN]));
-	else if (size <= SLOT_MAX - CANARY_SIZE && CACHE_LOAD(cache->open))
-		bin = cache_bin(cache,
-		    fixed.classes[heap_class_of(size + CANARY_SIZE)].tag);
-	else
+	if (cache_is_small(size) || size > SLOT_MAX - CANARY_SIZE ||
+	    !CACHE_LOAD(cache->open))
 		return NULL;
+	bin = cache_bin(cache,
+	    fixed.classes[heap_large_class(size + CANARY_SIZE)].tag);
 	top = CACHE_LOAD(bin->top);
 	if (top == bin->bottom)
 		return NULL;
 	at = top[-1].at;
 	if (!heap_is_zero(at, bin->size))
 		return NULL;
-	if (cache_is_large(bin->class))
-		cache->large -= bin->size;
+	cache->large -= bin->size;
 	record_set_slack(top[-1].record, bin->size - CANARY_SIZE - size);
 	canary_set(at, size);
 	CACHE_STORE(bin->top, top - 1);

@@ -13,8 +13,8 @@
 #include <stdint.h>
 
 enum {
-	/* Of slots: 7 up to 128 bytes, 37 up to 64 KiB, 4 for alignments. */
-	CLASSES = 48,
+	/* Of slots: 21 small ones, 24 larger ones, 4 for alignments. */
+	CLASSES = 49,
 	/* The largest page of a target; where it is larger, nothing is sealed. */
 #if defined(__x86_64__) || defined(__i386__) || defined(__s390__)
 	FIXED_ALIGN = 4096

@@ -64,30 +64,41 @@ heap_lock_anew(void)
  * Size classes.
  */
 
+/*
+ * By 16, then four to each doubling, and five to the last, so that none leaves
+ * LONG_SLACK of a slot.  A power of two and its canary leave next to nothing.
+ */
+static const uint16_t small_sizes[SMALL_CLASSES] = {
+	32, 48, 64, 80, 96, 112, 128, 144,
+	176, 208, 240, 272,
+	336, 400, 464, 528,
+	624, 720, 832, 928, SMALL_MAX
+};
+
 static size_t
 class_size(unsigned class)
 {
-	unsigned step;
+	unsigned step = class - SMALL_CLASSES;
 
-	if (class < LINEAR_CLASSES)
-		return (class + 2) * (size_t)SLOT_ALIGN;
+	if (class < SMALL_CLASSES)
+		return small_sizes[class];
 	if (class >= SIZED_CLASSES)
 		return (size_t)ALIGNED_MIN << (class - SIZED_CLASSES);
-	step = class - LINEAR_CLASSES;
 	return ((size_t)(STEPS + 1 + step % STEPS) * (STEPS_FROM / STEPS) <<
-	    (step / STEPS)) +
-	    (class < SMALL_CLASSES ? SMALL_EXTRA : LARGE_EXTRA);
+	    (step / STEPS)) + STEPS_EXTRA;
 }
 
 /* The smallest class of at least NEED bytes, up to SLOT_MAX. */
 static unsigned
 class_of(size_t need)
 {
-	if (need <= RECORD_UNIT)
-		return 0;
-	if (need <= LINEAR_MAX)
-		return (unsigned)((need - 1) / SLOT_ALIGN) - 1;
-	return heap_class_of(need);
+	unsigned class = 0;
+
+	if (need > SMALL_MAX)
+		return heap_large_class(need);
+	while (small_sizes[class] < need)
+		class++;
+	return class;
 }
 
 unsigned
@@ -103,10 +114,10 @@ heap_class(size_t size, size_t align)
 	/* Spans begin with a block. */
 	if (align > BLOCK_SIZE)
 		return CLASSES;
-	if (need <= LINEAR_MAX)
-		for (class = class_of(need); class < LINEAR_CLASSES; class++)
-			if (class_size(class) % align == 0)
-				return class;
+	for (class = class_of(need); class < SMALL_CLASSES &&
+	    small_sizes[class] < ALIGNED_MIN; class++)
+		if (small_sizes[class] % align == 0)
+			return class;
 	for (class = SIZED_CLASSES; class < CLASSES; class++)
 		if (need <= class_size(class) && align <= class_size(class))
 			break;

@@ -12,7 +12,7 @@
  *
  * A slack of LONG_SLACK or more is in the three records that follow, 7 bits in
  * each, so that none but a slot's first ever looks LIVE.  Slots that can have
- * one have records enough; in those of short classes it is the rare result of
+ * one have records enough; in those of small classes it is the rare result of
  * a shrinking.
  *
  * A slot that is not LIVE is zero.  CANARY_SIZE bytes that nobody outside can
@@ -32,17 +32,18 @@
 
 enum {
 	CANARY_SIZE = 8,
-	/* Up to 144 bytes by 16, then four to each doubling. */
-	LINEAR_CLASSES = 8,
-	LINEAR_MAX = 144,
-	/* Up to 272 bytes, which the cache is quickest with; up to 1040. */
-	SHORT_CLASSES = 12,
-	SHORT_MAX = 272,
-	SMALL_CLASSES = 20,
+	/* Up to 1040 bytes: see heap.c. */
+	SMALL_CLASSES = 21,
 	SMALL_MAX = 1040,
-	/* Up to 65,600, multiples of 64; those after them serve alignments. */
-	SIZED_CLASSES = 44,
+	/*
+	 * Up to 65,600 bytes, four to each doubling, multiples of 64 with room
+	 * for a power of two and more; those after them serve alignments.
+	 */
+	SIZED_CLASSES = 45,
 	SLOT_MAX = 65600,
+	STEPS = 4,
+	STEPS_FROM = 1024,
+	STEPS_EXTRA = 64,
 	/*
 	 * Slots up to here are checked whole when they are handed out; of
 	 * others, so many times 64 bytes.
@@ -212,32 +213,18 @@ heap_wipe(unsigned char *at, size_t size)
 	}
 }
 
-/*
- * Four classes to each doubling, each with room for a power of two and more; of
- * the larger ones, what keeps them aligned to a cache line.
- */
-enum {
-	STEPS = 4,
-	STEPS_FROM = 128,
-	SMALL_EXTRA = 16,
-	LARGE_EXTRA = 64
-};
-
-/* The smallest class of at least NEED bytes, more than LINEAR_MAX. */
+/* The smallest class of at least NEED bytes, more than SMALL_MAX. */
 static inline unsigned
-heap_class_of(size_t need)
+heap_large_class(size_t need)
 {
-	size_t last = need - SMALL_EXTRA - 1;
+	size_t last = need - STEPS_EXTRA - 1;
 	unsigned doubling;
 
-	if (need > SMALL_MAX) {
-		last = need - LARGE_EXTRA - 1;
-		if (last < SMALL_MAX - SMALL_EXTRA)
-			last = SMALL_MAX - SMALL_EXTRA;
-	}
+	if (last < STEPS_FROM)
+		last = STEPS_FROM;
 	doubling = (unsigned)__builtin_clzl(STEPS_FROM) -
 	    (unsigned)__builtin_clzl(last);
-	return LINEAR_CLASSES + STEPS * doubling + (unsigned)
+	return SMALL_CLASSES + STEPS * doubling + (unsigned)
 	    ((last >> doubling) / (STEPS_FROM / STEPS)) - STEPS;
 }
 
