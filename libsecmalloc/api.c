@@ -220,6 +220,22 @@ release(const char *function, void *ptr)
 	errno = error;
 }
 
+/* Apart from the usual ways, which so need no frame on the stack. */
+static NOINLINE void *
+allocate_long(const char *function, size_t size)
+{
+	void *ptr = cache_take_long(size);
+
+	return ptr != NULL ? ptr : allocate(function, SLOT_ALIGN, size);
+}
+
+static NOINLINE void
+release_long(const char *function, void *ptr)
+{
+	if (!cache_give_long(ptr))
+		release(function, ptr);
+}
+
 /* Whether PTR, of *OLD bytes, is one of SIZE in its place. */
 static bool
 resize_locked(const char *function, void *ptr, size_t size, bool forced,
@@ -235,6 +251,36 @@ resize_locked(const char *function, void *ptr, size_t size, bool forced,
 	if (fault == HEAP_DENIED)
 		*old = SIZE_MAX;
 	return done;
+}
+
+/* In the usual ways, if they lead to anything. */
+static INLINE void *
+take(const char *function, size_t size)
+{
+	void *ptr = cache_is_small(size) ? cache_take(size) : NULL;
+
+	return ptr != NULL ? ptr : allocate_long(function, size);
+}
+
+/* A copy of PTR, with SIZE bytes, in another place; PTR is no more then. */
+static void *
+move(const char *function, void *ptr, size_t old, size_t size)
+{
+	size_t roomy = heap_headroom(old, size), less = size < old ? size : old;
+	void *moved = take(function, roomy);
+
+	if (roomy != size && (moved == NULL ||
+	    !cache_resize(moved, size, &roomy))) {
+		if (moved != NULL)
+			release(function, moved);
+		moved = take(function, size);
+	}
+	if (moved == NULL)
+		return NULL;
+	memcpy(moved, ptr, less);
+	if (!cache_give(ptr))
+		release_long(function, ptr);
+	return moved;
 }
 
 static void *
@@ -256,7 +302,7 @@ resize(const char *function, void *ptr, size_t size)
 		errno = ENOLCK;
 		return NULL;
 	}
-	if ((moved = allocate(function, SLOT_ALIGN, size)) == NULL) {
+	if ((moved = move(function, ptr, old, size)) == NULL) {
 		int error = errno;
 
 		/* To become smaller takes no room. */
@@ -266,8 +312,6 @@ resize(const char *function, void *ptr, size_t size)
 		errno = error;
 		return NULL;
 	}
-	memcpy(moved, ptr, size < old ? size : old);
-	release(function, ptr);
 	return moved;
 }
 
@@ -304,42 +348,22 @@ secmalloc_shutdown(void)
 	leave();
 }
 
-/* Apart from the usual ways, which so need no frame on the stack. */
-static NOINLINE void *
-allocate_long(const char *function, size_t size)
-{
-	void *ptr = cache_take_long(size);
-
-	return ptr != NULL ? ptr : allocate(function, SLOT_ALIGN, size);
-}
-
-static NOINLINE void
-release_long(const char *function, void *ptr)
-{
-	if (!cache_give_long(ptr))
-		release(function, ptr);
-}
-
 void *
 secmalloc(size_t size)
 {
-	void *ptr = cache_is_small(size) ? cache_take(size) : NULL;
-
-	return ptr != NULL ? ptr : allocate_long("secmalloc", size);
+	return take("secmalloc", size);
 }
 
 void *
 seccalloc(size_t nmemb, size_t size)
 {
 	size_t bytes;
-	void *ptr;
 
 	if (__builtin_mul_overflow(nmemb, size, &bytes)) {
 		errno = ENOMEM;
 		return NULL;
 	}
-	ptr = cache_is_small(bytes) ? cache_take(bytes) : NULL;
-	return ptr != NULL ? ptr : allocate_long("seccalloc", bytes);
+	return take("seccalloc", bytes);
 }
 
 void

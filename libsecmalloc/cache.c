@@ -15,7 +15,7 @@
 
 enum {
 	/* Bytes in the bin of a small class, and of a large one. */
-	SMALL_CACHED = 8 * 1024,
+	SMALL_CACHED = 16 * 1024,
 	LARGE_CACHED = 32 * 1024,
 	/* Slots in a depot, of which a class may use less. */
 	DEPOT_SLOTS = 4 * SMALL_BIN,
@@ -520,7 +520,6 @@ cache_size(const void *ptr, size_t *size)
 bool
 cache_resize(void *ptr, size_t size, size_t *old)
 {
-	struct cache *cache = cache_mine;
 	struct heap_slot slot = { .at = ptr };
 	struct bin *bin = cache_find(ptr, &slot.record, old);
 
@@ -528,8 +527,7 @@ cache_resize(void *ptr, size_t size, size_t *old)
 		*old = 0;
 		return false;
 	}
-	if (heap_class(size, SLOT_ALIGN) != bin->class ||
-	    !CACHE_LOAD(cache->open))
+	if (!heap_stays(size, bin->size) || !CACHE_LOAD(cache_mine->open))
 		return false;
 	heap_refill(slot, bin->size, *old, size);
 	return true;

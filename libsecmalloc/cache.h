@@ -39,7 +39,7 @@ enum {
 	SMALL_BIN = 64,
 	LARGE_BIN = 8,
 	/* Bytes of large slots that a thread keeps, of all classes together. */
-	LARGE_TOTAL = 128 * 1024
+	LARGE_TOTAL = 192 * 1024
 };
 
 /* A stack that grows from bottom to limit; of a wiped one all three are NULL. */

@@ -163,28 +163,6 @@ heap_stop(void)
 }
 
 /*
- * Slots.
- */
-
-void
-heap_fill(struct heap_slot slot, size_t room, size_t size)
-{
-	/* Live first: what a picture shows as free must be zero. */
-	record_set_slack(slot.record, room - CANARY_SIZE - size);
-	canary_set(slot.at, size);
-}
-
-void
-heap_refill(struct heap_slot slot, size_t room, size_t old, size_t size)
-{
-	size_t less = size < old ? size : old;
-
-	/* What is given up, and the canary, which becomes zero or data. */
-	memory_wipe(slot.at + less, old + CANARY_SIZE - less);
-	heap_fill(slot, room, size);
-}
-
-/*
  * Spans.
  */
 
@@ -679,7 +657,7 @@ resize_in_place(const struct object *object, size_t size, bool forced)
 	if (object->head->kind == BLOCK_OBJECT)
 		return (class == CLASSES || forced) &&
 		    resize_run(object, size);
-	if (class != object->head->class && !forced)
+	if (!heap_stays(size, object->room) && !forced)
 		return false;
 	heap_refill(object->slot, object->room, object->size, size);
 	return true;

@@ -231,9 +231,49 @@ heap_large_class(size_t need)
 /* The class that serves, or CLASSES if none does. */
 unsigned heap_class(size_t size, size_t align);
 
-/* Makes an object in a slot of ROOM bytes that was handed out; and one another size. */
-void heap_fill(struct heap_slot slot, size_t room, size_t size);
-void heap_refill(struct heap_slot slot, size_t room, size_t old, size_t size);
+/*
+ * Whether an object in a slot of ROOM bytes stays there when it gets SIZE: if
+ * it fits, and leaves no more than half of it, or of what is little anyway.
+ */
+static inline bool
+heap_stays(size_t size, size_t room)
+{
+	enum { LITTLE = 64 };
+
+	return size <= room - CANARY_SIZE &&
+	    (size > room / 2 || room <= LITTLE);
+}
+
+/* What to make of an object of OLD bytes that is to have SIZE and must move. */
+static inline size_t
+heap_headroom(size_t old, size_t size)
+{
+	/* What grows by little will grow again. */
+	return size > old && size - old <= old / 8 ? size + size / 4 : size;
+}
+
+/*
+ * Makes an object in a slot of ROOM bytes that was handed out, or one another
+ * size.  Live first: what a picture shows as free must be zero.
+ */
+static inline void
+heap_fill(struct heap_slot slot, size_t room, size_t size)
+{
+	record_set_slack(slot.record, room - CANARY_SIZE - size);
+	canary_set(slot.at, size);
+}
+
+static inline void
+heap_refill(struct heap_slot slot, size_t room, size_t old, size_t size)
+{
+	const uint64_t zero = 0;
+
+	/* What is given up, and the canary, which becomes zero or data. */
+	if (size < old)
+		memory_wipe(slot.at + size, old - size);
+	__builtin_memcpy(slot.at + old, &zero, CANARY_SIZE);
+	heap_fill(slot, room, size);
+}
 
 /*
  * All else is called with the lock held.

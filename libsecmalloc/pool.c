@@ -24,6 +24,8 @@
 enum {
 	/* The least that is reserved of addresses for pools. */
 	REGION_GRANULES_MIN = 8,
+	/* Bytes in empty pools that are kept. */
+	RESERVE = 1024 * 1024,
 	/* A pool of which one in so many is taken is as good as empty. */
 	LEFTOVER = 16,
 	/* What a guard may take: it parts a mapping in three. */
@@ -50,9 +52,9 @@ static struct {
 	size_t books;  /* bytes of bookkeeping, of the same */
 	size_t guards;
 	size_t map_limit;
-	struct pool *spare; /* the one empty pool that is kept */
+	size_t spare; /* bytes in pools that are kept though they are empty */
 	bool lost, lost_news;
-	bool leftovers; /* see pool_leftovers() */
+	bool shrunk; /* of late: see pool_leftovers() */
 	/* While a fork is made: */
 	struct source twin;
 	int relock[2]; /* pipe; the child's end closes once it has locked */
@@ -405,6 +407,14 @@ fit(const struct block *head, uint32_t nblocks, size_t align)
 	return at + (uint32_t)gap;
 }
 
+static void
+not_spare(struct pool *pool)
+{
+	if (pool->spare)
+		state.spare -= pool->size;
+	pool->spare = false;
+}
+
 static struct block *
 carve(struct block *head, uint32_t at, uint32_t nblocks)
 {
@@ -420,8 +430,7 @@ carve(struct block *head, uint32_t at, uint32_t nblocks)
 	PUBLISH(block->kind, BLOCK_TAKEN);
 	offer(pool, from, at);
 	pool->free_blocks -= nblocks;
-	if (state.spare == pool)
-		state.spare = NULL;
+	not_spare(pool);
 	return block;
 }
 
@@ -501,8 +510,7 @@ unlink_pool(struct pool *pool)
 		state.locked -= pool->size;
 		state.books -= bookkeeping_size(pool);
 	}
-	if (state.spare == pool)
-		state.spare = NULL;
+	not_spare(pool);
 }
 
 /* Writable records for SIZE bytes at AT. */
@@ -656,6 +664,18 @@ is_empty(const struct pool *pool)
 	return pool->free_blocks == pool->nblocks;
 }
 
+static struct pool *
+largest_spare(void)
+{
+	struct pool *largest = NULL;
+
+	for (size_t i = 0; i < state.count; i++)
+		if (state.table[i]->spare && (largest == NULL ||
+		    state.table[i]->size > largest->size))
+			largest = state.table[i];
+	return largest;
+}
+
 /* Half of SIZE in whole pages. */
 static size_t
 half(size_t size)
@@ -688,8 +708,8 @@ grown_pool(size_t needed)
 			return NULL;
 		if (wanted > needed)
 			wanted = half(wanted) > needed ? half(wanted) : needed;
-		else if (state.spare != NULL)
-			delete_pool(state.spare); /* too small, but locked */
+		else if (state.spare != 0)
+			delete_pool(largest_spare()); /* too small, but locked */
 		else
 			return NULL;
 	}
@@ -724,26 +744,28 @@ pool_take(size_t nblocks, size_t align, bool grow)
 	return take_fitting((uint32_t)nblocks, align);
 }
 
-/* POOL has become empty: keeps one of those, the smaller, if it is not large. */
+/*
+ * POOL has become empty.  Such are kept while they are few bytes; or else one,
+ * the smallest, if it is not large.
+ */
 static void
 trim(struct pool *pool)
 {
-	struct pool *other = state.spare;
-
 	if (pool->initial)
 		return;
-	if (pool->size > POOL_SIZE_MAX) {
-		delete_pool(pool);
-		return;
-	}
-	state.spare = pool;
-	if (other == NULL)
-		return;
-	if (other->size < pool->size) {
-		state.spare = other;
-		other = pool;
-	}
-	delete_pool(other);
+	state.shrunk = true;
+	pool->spare = true;
+	state.spare += pool->size;
+	if (state.spare > RESERVE && (state.spare != pool->size ||
+	    pool->size > POOL_SIZE_MAX))
+		delete_pool(largest_spare());
+}
+
+static bool
+is_left_over(const struct pool *pool)
+{
+	return !pool->initial && !pool->dead && !is_empty(pool) &&
+	    pool->nblocks - pool->free_blocks <= pool->nblocks / LEFTOVER;
 }
 
 /* Makes the blocks from FROM to before TO free, with the free ones beside. */
@@ -764,18 +786,21 @@ release_blocks(struct pool *pool, uint32_t from, uint32_t to)
 	offer(pool, from, to);
 	if (is_empty(pool))
 		trim(pool);
-	else if (!pool->initial &&
-	    pool->nblocks - pool->free_blocks <= pool->nblocks / LEFTOVER)
-		state.leftovers = true;
+	else
+		state.shrunk |= is_left_over(pool);
 }
 
 bool
 pool_leftovers(void)
 {
-	bool leftovers = state.leftovers;
+	bool any = false;
 
-	state.leftovers = false;
-	return leftovers;
+	if (!state.shrunk)
+		return false;
+	state.shrunk = false;
+	for (size_t i = 0; i < state.count; i++)
+		any |= is_left_over(state.table[i]);
+	return any;
 }
 
 void
@@ -1175,8 +1200,7 @@ bury(struct pool *pool)
 	pool->dead = true;
 	state.locked -= pool->size;
 	state.books -= bookkeeping_size(pool);
-	if (state.spare == pool)
-		state.spare = NULL;
+	not_spare(pool);
 }
 
 void
@@ -1247,8 +1271,7 @@ void
 pool_rebuild(void)
 {
 	state.count = 0;
-	state.locked = state.books = 0;
-	state.spare = NULL;
+	state.locked = state.books = state.spare = 0;
 	runs_clear();
 	close_source(&state.twin);
 	for (struct pool *pool = state.chain; pool != NULL; pool = pool->chain) {
@@ -1258,6 +1281,7 @@ pool_rebuild(void)
 		pool->twin = NULL;
 		drop_picture(pool);
 		table_insert(pool);
+		pool->spare = false;
 		if (pool->dead)
 			continue;
 		rebuild_runs(pool);

@@ -92,6 +92,7 @@ struct pool {
 	uint32_t free_blocks;
 	uint32_t ticket;
 	bool initial; /* kept until the end */
+	bool spare;   /* empty, and kept for what comes next */
 	bool dead;    /* in a child: what it held was not for the child */
 	bool vacated; /* dead, and its addresses are no longer ours */
 	unsigned char *twin; /* while a fork is made: the child's copy, ... */
@@ -148,8 +149,8 @@ struct block *pool_take(size_t nblocks, size_t align, bool grow);
 void pool_give(struct block *head);
 
 /*
- * Whether, since this was asked, little became all that keeps a pool from being
- * empty.  It may be nothing that anybody needs.
+ * Whether pools became empty, or nearly so, since this was asked, and little is
+ * all that keeps one from that.  It may be nothing that anybody needs.
  */
 bool pool_leftovers(void);
 
