@@ -26,8 +26,8 @@ enum {
 	REGION_GRANULES_MIN = 8,
 	/* Bytes in empty pools that are kept. */
 	RESERVE = 1024 * 1024,
-	/* A pool of which one in so many is taken is as good as empty. */
-	LEFTOVER = 16,
+	/* A pool of which one block in so many is taken may do without it. */
+	LEFTOVER = 4,
 	/* What a guard may take: it parts a mapping in three. */
 	MAPPINGS_OF_GUARD = 2,
 	/* Pool, records and books, and what is between them. */
