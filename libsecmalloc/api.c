@@ -283,7 +283,7 @@ move(const char *function, void *ptr, size_t old, size_t size)
 	return moved;
 }
 
-static void *
+static NOINLINE void *
 resize(const char *function, void *ptr, size_t size)
 {
 	void *moved;
@@ -376,7 +376,7 @@ secfree(void *ptr)
 void *
 secrealloc(void *ptr, size_t size)
 {
-	return resize("secrealloc", ptr, size);
+	return cache_grow(ptr, size) ? ptr : resize("secrealloc", ptr, size);
 }
 
 void *

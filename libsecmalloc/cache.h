@@ -406,4 +406,34 @@ cache_give_long(void *ptr)
 	return true;
 }
 
+/*
+ * The usual resize: what grows by little and stays where it is; false where
+ * more is to be done: see cache_resize().
+ */
+static INLINE bool
+cache_grow(void *ptr, size_t size)
+{
+	const uint64_t zero = 0, canary = canary_of(ptr);
+	unsigned char *at = ptr;
+	uint8_t *record;
+	unsigned live;
+	struct bin *bin = cache_find_bin(ptr, &record, &live);
+	size_t most, old;
+	uint64_t there;
+
+	if (bin == NULL || !CACHE_LOAD(cache_mine->open))
+		return false;
+	most = bin->size - CANARY_SIZE;
+	old = most - record_slack(record, live);
+	if (old > size || size > most)
+		return false;
+	__builtin_memcpy(&there, at + old, sizeof there);
+	if (there != canary)
+		return false;
+	record_set_slack(record, most - size);
+	__builtin_memcpy(at + old, &zero, sizeof zero);
+	__builtin_memcpy(at + size, &canary, sizeof canary);
+	return true;
+}
+
 #endif
