@@ -220,9 +220,12 @@ release(const char *function, void *ptr)
 	errno = error;
 }
 
-/* Apart from the usual ways, which so need no frame on the stack. */
+/*
+ * Apart from the usual ways, which so need no frame on the stack, and with what
+ * they were called with still in its place.
+ */
 static NOINLINE void *
-allocate_long(const char *function, size_t size)
+allocate_long(size_t size, const char *function)
 {
 	void *ptr = cache_take_long(size);
 
@@ -230,7 +233,7 @@ allocate_long(const char *function, size_t size)
 }
 
 static NOINLINE void
-release_long(const char *function, void *ptr)
+release_long(void *ptr, const char *function)
 {
 	if (!cache_give_long(ptr))
 		release(function, ptr);
@@ -259,7 +262,7 @@ take(const char *function, size_t size)
 {
 	void *ptr = cache_is_small(size) ? cache_take(size) : NULL;
 
-	return ptr != NULL ? ptr : allocate_long(function, size);
+	return ptr != NULL ? ptr : allocate_long(size, function);
 }
 
 /* A copy of PTR, with SIZE bytes, in another place; PTR is no more then. */
@@ -279,7 +282,7 @@ move(const char *function, void *ptr, size_t old, size_t size)
 		return NULL;
 	memcpy(moved, ptr, less);
 	if (!cache_give(ptr))
-		release_long(function, ptr);
+		release_long(ptr, function);
 	return moved;
 }
 
@@ -370,7 +373,7 @@ void
 secfree(void *ptr)
 {
 	if (!cache_give(ptr))
-		release_long("secfree", ptr);
+		release_long(ptr, "secfree");
 }
 
 void *

@@ -202,13 +202,21 @@ drain_depot(struct depot *depot, uint32_t kept)
  * Caches.
  */
 
+/* The units first: where the bin has nothing, nobody needs them. */
+static void
+set_tag(struct tag *to, struct tag tag)
+{
+	if (tag.units != 0)
+		CACHE_STORE(to->units, tag.units);
+	CACHE_STORE(to->bin, tag.bin);
+}
+
 static void
 open_cache(struct cache *cache)
 {
 	for (unsigned i = 0; i < CACHE_SIZES; i++)
-		CACHE_STORE(cache->table[i], (uint16_t)bin_offset(
-		    heap_class(i < 2 ? 0 : i * SLOT_ALIGN - CANARY_SIZE,
-		    SLOT_ALIGN)));
+		set_tag(&cache->table[i], fixed.classes[heap_class(i < 2 ?
+		    0 : i * SLOT_ALIGN - CANARY_SIZE, SLOT_ALIGN)].tag);
 	cache->open = true;
 }
 
@@ -226,7 +234,6 @@ make_cache(struct cache *cache)
 			continue;
 		bin->small_limit = bin->limit;
 		bin->base = (uint16_t)(RECORD_LIVE + bin->size - CANARY_SIZE);
-		bin->units = (uint8_t)(bin->size / SLOT_ALIGN);
 	}
 	cache->credit = CREDIT;
 	cache->active = true;
@@ -370,7 +377,9 @@ cache_start(void)
 	for (unsigned i = 0; i < CLASSES; i++) {
 		uint32_t slots = bin_slots(i) * (cache_is_large(i) ? 2 : 4);
 
-		fixed.classes[i].tag = (uint16_t)bin_offset(i);
+		fixed.classes[i].tag = (struct tag){ (uint16_t)bin_offset(i),
+		    cache_is_large(i) ? 0 :
+		    (uint16_t)(fixed.classes[i].size / SLOT_ALIGN) };
 		depots[i].limit = slots < DEPOT_SLOTS ? slots : DEPOT_SLOTS;
 	}
 }
@@ -396,12 +405,13 @@ cache_stop(void)
 void
 cache_close(void)
 {
+	const struct tag none = { offsetof(struct cache, none), 0 };
+
 	for (struct holder *h = state.holders; h != NULL; h = h->next) {
 		if (!h->used)
 			continue;
 		for (unsigned i = 0; i < CACHE_SIZES; i++)
-			CACHE_STORE(h->cache->table[i],
-			    (uint16_t)offsetof(struct cache, none));
+			set_tag(&h->cache->table[i], none);
 		CACHE_STORE(h->cache->open, false);
 	}
 }

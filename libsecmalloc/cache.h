@@ -50,7 +50,6 @@ struct bin {
 	struct heap_slot *limit;
 	uint32_t size;    /* of a slot */
 	uint16_t base;    /* of a small class: LIVE + the most it can hold */
-	uint8_t units;    /* of a small class: size by 16 */
 	uint8_t class;
 	_Alignas(16) struct heap_slot slots[];
 };
@@ -61,7 +60,7 @@ struct bin {
 	(CLASSES - SMALL_CLASSES) * BIN_SIZE(LARGE_BIN))
 
 struct cache {
-	uint16_t table[CACHE_SIZES];    /* from size to the offset of a bin */
+	struct tag table[CACHE_SIZES];  /* of sizes */
 	struct bin none;                /* zero for good */
 	int32_t credit;                 /* frees until cache_settle() */
 	size_t large;                   /* bytes of cached slots > SMALL_MAX */
@@ -255,15 +254,16 @@ static INLINE void *
 cache_take(size_t size)
 {
 	struct cache *cache = cache_mine;
-	struct bin *bin = cache_bin(cache, CACHE_LOAD(cache->table[(size +
-	    CANARY_SIZE + SLOT_ALIGN - 1) / SLOT_ALIGN]));
+	const struct tag *tag = &cache->table[(size + CANARY_SIZE +
+	    SLOT_ALIGN - 1) / SLOT_ALIGN];
+	struct bin *bin = cache_bin(cache, CACHE_LOAD(tag->bin));
 	struct heap_slot *top = CACHE_LOAD(bin->top);
 	unsigned char *at;
 
 	if (top == bin->bottom)
 		return NULL;
 	at = top[-1].at;
-	if (!cache_is_zero(at, bin->units))
+	if (!cache_is_zero(at, CACHE_LOAD(tag->units)))
 		return NULL;
 	if (at == NULL)
 		__builtin_unreachable();
@@ -283,6 +283,7 @@ cache_give(void *ptr)
 	struct heap_slot *top;
 	struct bin *bin;
 	uint8_t *record;
+	const struct tag *tag;
 	unsigned state;
 
 	if (offset >= fixed.size)
@@ -291,8 +292,8 @@ cache_give(void *ptr)
 	state = record_load(record);
 	if (state < RECORD_LIVE)
 		return false;
-	bin = cache_bin(cache, CACHE_LOAD(fixed.tags[offset >>
-	    BLOCK_SHIFT]));
+	tag = &fixed.tags[offset >> BLOCK_SHIFT];
+	bin = cache_bin(cache, CACHE_LOAD(tag->bin));
 	top = CACHE_LOAD(bin->top);
 	if (top >= bin->small_limit)
 		return false;
@@ -300,7 +301,7 @@ cache_give(void *ptr)
 	if (!canary_is_whole(ptr, size))
 		return false;
 	/* Zero first, for the same reason. */
-	cache_wipe(ptr, bin->units);
+	cache_wipe(ptr, CACHE_LOAD(tag->units));
 	record_store(record, RECORD_CACHED);
 	top->at = ptr;
 	top->record = record;
@@ -336,7 +337,7 @@ cache_find_bin(const void *at, uint8_t **record, unsigned *state_of)
 	*record = fixed.records + offset / RECORD_UNIT;
 	*state_of = record_load(*record);
 	bin = cache_bin(cache_mine, CACHE_LOAD(fixed.tags[offset >>
-	    BLOCK_SHIFT]));
+	    BLOCK_SHIFT].bin));
 	return *state_of >= RECORD_LIVE && bin->limit != NULL ? bin : NULL;
 }
 
@@ -371,7 +372,7 @@ cache_take_long(size_t size)
 	    !CACHE_LOAD(cache->open))
 		return NULL;
 	bin = cache_bin(cache,
-	    fixed.classes[heap_large_class(size + CANARY_SIZE)].tag);
+	    fixed.classes[heap_large_class(size + CANARY_SIZE)].tag.bin);
 	top = CACHE_LOAD(bin->top);
 	if (top == bin->bottom)
 		return NULL;

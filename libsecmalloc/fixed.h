@@ -23,6 +23,15 @@ enum {
 #endif
 };
 
+/*
+ * Of a block in a span, and of a size: where in a cache the bin of its slots
+ * is, and how many times 16 bytes each of them has, if they are small.
+ */
+struct tag {
+	uint16_t bin;
+	uint16_t units;
+};
+
 struct fixed_values {
 	/*
 	 * The region: SIZE addresses from BASE on, all pools among them.  Of
@@ -32,7 +41,7 @@ struct fixed_values {
 	uintptr_t base;
 	size_t size;
 	uint8_t *records;
-	uint16_t *tags;
+	struct tag *tags;
 	/* The canaries' keys; both odd. */
 	uint64_t key[2];
 	/* Slots of each class, and their spans. */
@@ -40,7 +49,7 @@ struct fixed_values {
 		uint32_t size;
 		uint32_t nblocks;
 		uint32_t nslots;
-		uint16_t tag; /* of their blocks: the cache's */
+		struct tag tag; /* of their blocks */
 	} classes[CLASSES];
 };
 

@@ -193,14 +193,15 @@ span_slot(const struct block *span, uint32_t index)
 }
 
 static void
-set_tags(const struct block *span, uint16_t tag)
+set_tags(const struct block *span, struct tag tag)
 {
-	size_t first = ((uintptr_t)block_address(span) - fixed.base) >>
-	    BLOCK_SHIFT;
+	struct tag *tags = fixed.tags + (((uintptr_t)block_address(span) -
+	    fixed.base) >> BLOCK_SHIFT);
 
-	for (uint32_t i = 0; i < span->nblocks; i++)
-		__atomic_store_n(&fixed.tags[first + i], tag,
-		    __ATOMIC_RELAXED);
+	for (uint32_t i = 0; i < span->nblocks; i++) {
+		__atomic_store_n(&tags[i].units, tag.units, __ATOMIC_RELAXED);
+		__atomic_store_n(&tags[i].bin, tag.bin, __ATOMIC_RELAXED);
+	}
 }
 
 static void
@@ -234,7 +235,7 @@ static void
 delete_span(struct block *span)
 {
 	unlist_span(span);
-	set_tags(span, 0);
+	set_tags(span, (struct tag){ 0, 0 });
 	tools_open(block_address(span), (size_t)span->nblocks << BLOCK_SHIFT);
 	pool_give(span);
 }
