@@ -293,13 +293,19 @@ be_measured(const char *name, const char *workload)
 
 /* --- Instructions ----------------------------------------------------------- */
 
-/* What callgrind collects in the course of N pairs and of all else. */
+/*
+ * What callgrind collects in the course of N pairs: within the two functions,
+ * or of all else as well.
+ */
 static bool
-count_pairs(const char *n, double *instructions, char reason[REASON_MAX])
+count_pairs(const char *n, bool within, double *instructions,
+    char reason[REASON_MAX])
 {
 	char self[4096];
 	const char *const argv[] = {
 		"valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null",
+		within ? "--toggle-collect=secmalloc" : "--dump-instr=no",
+		within ? "--toggle-collect=secfree" : "--dump-instr=no",
 		self, "--callgrind-pair", n,
 		options.helper != NULL ? "--helper" : NULL, options.helper,
 		NULL
@@ -322,10 +328,15 @@ static void
 count_instructions(struct results *results)
 {
 	double few, many;
+	char *no = results->no_instructions;
 
-	if (count_pairs("1000", &few, results->no_instructions) &&
-	    count_pairs("101000", &many, results->no_instructions))
+	if (count_pairs("1000", true, &few, no) &&
+	    count_pairs("101000", true, &many, no))
 		results->instructions = (many - few) / 100000;
+	if (count_pairs("1000", false, &few, no) &&
+	    count_pairs("101000", false, &many, no))
+		results->instructions_of_loop = (many - few) / 100000 -
+		    results->instructions;
 }
 
 /* --------------------------------------------------------------------------- */

@@ -123,6 +123,7 @@ struct results {
 	bool wanted[WORKLOADS];
 	struct cell cells[WORKLOADS][PEERS];
 	double instructions;   /* of a pair of ours; 0: not known */
+	double instructions_of_loop; /* that were not within a pair */
 	char no_instructions[REASON_MAX];
 };
 

@@ -188,10 +188,11 @@ report_table(FILE *out, const struct results *results)
 		}
 	}
 	if (results->instructions > 0)
-		(void)fprintf(out, "\ninstructions of a pair of 64 bytes of "
-		    "ours, loop and both writes included: %.1f\n(callgrind, "
-		    "the difference of two runs, so that the start cancels)\n",
-		    results->instructions);
+		(void)fprintf(out, "\ninstructions of a pair of 64 bytes of ours: "
+		    "%.1f within secmalloc() and secfree(), %.1f around them\n"
+		    "(callgrind, differences of two runs, so that the start "
+		    "cancels)\n", results->instructions,
+		    results->instructions_of_loop);
 	else if (results->selected[OURS])
 		(void)fprintf(out, "\ninstructions of a pair: n/a: %s\n",
 		    results->no_instructions);

@@ -20,7 +20,7 @@ enum {
 	/* Slots in a depot, of which a class may use less. */
 	DEPOT_SLOTS = 4 * SMALL_BIN,
 	/* Frees after which idle slots are given back. */
-	CREDIT = 8192
+	CREDIT = 16384
 };
 
 static const struct cache nothing;
@@ -202,21 +202,17 @@ drain_depot(struct depot *depot, uint32_t kept)
  * Caches.
  */
 
-/* The units first: where the bin has nothing, nobody needs them. */
-static void
-set_tag(struct tag *to, struct tag tag)
-{
-	if (tag.units != 0)
-		CACHE_STORE(to->units, tag.units);
-	CACHE_STORE(to->bin, tag.bin);
-}
-
 static void
 open_cache(struct cache *cache)
 {
-	for (unsigned i = 0; i < CACHE_SIZES; i++)
-		set_tag(&cache->table[i], fixed.classes[heap_class(i < 2 ?
-		    0 : i * SLOT_ALIGN - CANARY_SIZE, SLOT_ALIGN)].tag);
+	for (size_t i = 0; i < CACHE_SIZES; i++) {
+		size_t size = i < 2 ? 0 : i * SLOT_ALIGN - CANARY_SIZE;
+		struct tag tag =
+		    fixed.classes[heap_class(size, SLOT_ALIGN)].tag;
+
+		cache->units_of[i] = tag.units;
+		CACHE_STORE(cache->bin_of[i], tag.bin);
+	}
 	cache->open = true;
 }
 
@@ -405,13 +401,12 @@ cache_stop(void)
 void
 cache_close(void)
 {
-	const struct tag none = { offsetof(struct cache, none), 0 };
-
 	for (struct holder *h = state.holders; h != NULL; h = h->next) {
 		if (!h->used)
 			continue;
 		for (unsigned i = 0; i < CACHE_SIZES; i++)
-			set_tag(&h->cache->table[i], none);
+			CACHE_STORE(h->cache->bin_of[i],
+			    (uint16_t)offsetof(struct cache, none));
 		CACHE_STORE(h->cache->open, false);
 	}
 }

@@ -60,7 +60,9 @@ struct bin {
 	(CLASSES - SMALL_CLASSES) * BIN_SIZE(LARGE_BIN))
 
 struct cache {
-	struct tag table[CACHE_SIZES];  /* of sizes */
+	/* By size, what a tag of a block has; apart, to be found by one index. */
+	uint16_t bin_of[CACHE_SIZES];
+	uint16_t units_of[CACHE_SIZES];
 	struct bin none;                /* zero for good */
 	int32_t credit;                 /* frees until cache_settle() */
 	size_t large;                   /* bytes of cached slots > SMALL_MAX */
@@ -254,16 +256,15 @@ static INLINE void *
 cache_take(size_t size)
 {
 	struct cache *cache = cache_mine;
-	const struct tag *tag = &cache->table[(size + CANARY_SIZE +
-	    SLOT_ALIGN - 1) / SLOT_ALIGN];
-	struct bin *bin = cache_bin(cache, CACHE_LOAD(tag->bin));
+	size_t row = (size + CANARY_SIZE + SLOT_ALIGN - 1) / SLOT_ALIGN;
+	struct bin *bin = cache_bin(cache, CACHE_LOAD(cache->bin_of[row]));
 	struct heap_slot *top = CACHE_LOAD(bin->top);
 	unsigned char *at;
 
 	if (top == bin->bottom)
 		return NULL;
 	at = top[-1].at;
-	if (!cache_is_zero(at, CACHE_LOAD(tag->units)))
+	if (!cache_is_zero(at, cache->units_of[row]))
 		return NULL;
 	if (at == NULL)
 		__builtin_unreachable();
