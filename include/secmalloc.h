@@ -11,12 +11,17 @@
  *
  * Layout.  Bookkeeping lives away from the data, between guard pages.  A canary
  * follows the last requested byte and is checked whenever the object is freed
- * or resized; a double free, a pointer that is not the start of a live object,
- * or a damaged canary stops the process (SIGABRT) with one line on standard
- * error that names the function.
+ * or resized; free memory is zero, and looked at when it is handed out.  A
+ * double free, a pointer that is not the start of a live object, a damaged
+ * canary, or a write to what was freed stops the process (SIGABRT) with one
+ * line on standard error that names the function.
  *
- * Threads.  Every function may be called from any thread at any time, but not
- * from a signal handler.
+ * Cost.  The usual allocation and the usual free are a hundred instructions
+ * together: no lock, no atomic operation, no system call.  Each thread keeps
+ * some free memory at hand, up to half a megabyte; its exit gives that back.
+ *
+ * Threads.  Every function but secmalloc_shutdown() may be called from any
+ * thread at any time, but not from a signal handler.
  *
  * Fork.  By default a child has its own locked copy of every object.  The
  * child of a _Fork(3) or a raw clone(2) gets its copy at its first call here.
@@ -135,10 +140,10 @@ struct secmalloc_config {
 	 */
 	const char *helper_path;
 	/*
-	 * Called before the process is stopped for a misuse, with the name of
-	 * the function that noticed and a few words on what it noticed.  No
-	 * function of this library may be called from it.  The process is
-	 * stopped when it returns.
+	 * Called first when the process is to be stopped for a misuse, with the
+	 * name of the function that noticed and a few words on what it noticed.
+	 * It may call what is safe in a signal handler, and no function of this
+	 * library.  The process is stopped when it returns.
 	 */
 	void (*on_misuse)(const char *function, const char *what, void *data);
 	/*
@@ -241,7 +246,9 @@ SECMALLOC_API int secmalloc_is_secure(const void *ptr);
 
 /*
  * Fills in STATS; 0, or -1 with EINVAL if STATS is NULL.  Starts nothing: all
- * counts are 0 before a start.
+ * counts are 0 before a start.  Objects are counted when this is called, some
+ * nanoseconds for each.  While other threads allocate, counts may be of moments
+ * that are not quite the same.
  */
 SECMALLOC_API int secmalloc_stats(struct secmalloc_stats *stats);
 
@@ -254,8 +261,9 @@ SECMALLOC_API int secmalloc_verify(void);
 
 /*
  * Wipes and gives back everything.  Every pointer that was returned before is
- * invalid from here on.  The library may be started again.  Never called by
- * the library itself: programs free in atexit(3) handlers.
+ * invalid from here on.  No other thread may be in this library, or use its
+ * memory, meanwhile.  The library may be started again.  Never called by the
+ * library itself: programs free in atexit(3) handlers.
  */
 SECMALLOC_API void secmalloc_shutdown(void);
 

@@ -23,6 +23,7 @@
 #include "../helper/protocol.h"
 #include "client.h"
 #include "memory.h"
+#include "sanitizers.h"
 
 /*
  * What runs in the host's memory and never returns to it must leave no trace
@@ -31,11 +32,6 @@
  */
 #define UNWATCHED \
 	__attribute__((no_sanitize("address"), no_sanitize("thread")))
-#if defined(__has_feature)
-# if __has_feature(thread_sanitizer)
-#  define __SANITIZE_THREAD__
-# endif
-#endif
 #ifdef __SANITIZE_THREAD__
 int __clone(int (*)(void *), void *, int, void *, ...);
 # define clone __clone

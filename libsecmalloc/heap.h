@@ -29,6 +29,7 @@
 #include "fixed.h"
 #include "memory.h"
 #include "pool.h"
+#include "sanitizers.h"
 
 enum {
 	CANARY_SIZE = 8,

@@ -14,20 +14,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#if defined(__has_feature)
-# if __has_feature(address_sanitizer)
-#  define __SANITIZE_ADDRESS__
-# endif
-# if __has_feature(thread_sanitizer)
-#  define __SANITIZE_THREAD__
-# endif
-#endif
+#include "fatal.h"
+#include "memory.h"
+#include "sanitizers.h"
+
 #ifdef __SANITIZE_ADDRESS__
 # include <sanitizer/asan_interface.h>
 #endif
-
-#include "fatal.h"
-#include "memory.h"
 
 /* Linux 5.14; older headers lack it. */
 #ifndef MADV_POPULATE_WRITE
