@@ -14,7 +14,7 @@
  *  - No thread has a cache before its first allocation; a dying one, and one
  *    that a tool watches, has none.  Then it has the one that has nothing.
  *  - A cache's memory is MADV_WIPEONFORK: in a child, however it was made, each
- *    bin is empty and full at once (level and limit are zero), and the way on
+ *    bin is empty and full at once (its pointers are NULL), and the way on
  *    leads to fork_enter().
  *  - To have another thread come by before its next allocation, its table of
  *    classes is made to say that each is in a bin which is always empty.
