@@ -189,11 +189,14 @@ allocate(const char *function, size_t align, size_t size)
 	bool again = true;
 
 	while (again && ptr == NULL && fault == HEAP_FINE) {
+		int error;
+
 		fault = allocate_locked(&ptr, align, size, &again);
-		if (again) {
-			cache_attend();
+		error = errno;
+		cache_attend(); /* it may have a cache, if nothing else */
+		errno = error;
+		if (again)
 			fault = cache_allocate(&ptr, size, align);
-		}
 	}
 	check(function, fault, "");
 	return ptr;

@@ -5,6 +5,7 @@
  */
 #include "config.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <string.h>
 
@@ -205,6 +206,9 @@ drain_depot(struct depot *depot, uint32_t kept)
 static void
 open_cache(struct cache *cache)
 {
+	/* Closed for good: nothing is handed out any more, but taken back. */
+	if (pool_lost())
+		return;
 	for (size_t i = 0; i < CACHE_SIZES; i++) {
 		size_t size = i < 2 ? 0 : i * SLOT_ALIGN - CANARY_SIZE;
 		struct tag tag =
@@ -542,6 +546,7 @@ void
 cache_settle(void)
 {
 	struct cache *cache = cache_mine;
+	int error = errno; /* secfree() keeps it */
 
 	cache->credit = CREDIT;
 	heap_lock();
@@ -549,6 +554,7 @@ cache_settle(void)
 	for (unsigned i = 0; i < CLASSES; i++)
 		(void)drain_depot(&depots[i], CACHE_LOAD(depots[i].count) / 4);
 	heap_unlock();
+	errno = error;
 }
 
 void

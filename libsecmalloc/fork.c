@@ -89,6 +89,12 @@ in_parent(void)
 static void
 in_child(void)
 {
+	/*
+	 * A handler of the host's that was registered before ours, and so comes
+	 * before it, has called us: all is done, as behind the handlers' back.
+	 */
+	if (mark != NULL && __atomic_load_n(mark, __ATOMIC_ACQUIRE) == SETTLED)
+		return;
 	cache_fork_child();
 	if (mark != NULL)
 		__atomic_store_n(mark, SETTLED, __ATOMIC_RELEASE);

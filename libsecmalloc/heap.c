@@ -608,16 +608,26 @@ heap_contains(const void *at)
 	return offset == 0 || offset < object.size;
 }
 
-/* Makes a run the length that SIZE takes, its guard being away. */
+/*
+ * Makes a run the length that SIZE takes, its guard being away.  If it was OLD
+ * bytes, and had its guard page taken from it, it may lack room for one.
+ */
 static bool
-fit_run(struct block *head, size_t size)
+fit_run(struct block *head, size_t old, size_t size)
 {
 	size_t nblocks = run_blocks(size);
 
 	if (nblocks > head->nblocks)
-		return pool_extend(head, nblocks);
+		return pool_extend(head, nblocks) || size <= old;
 	pool_shorten(head, nblocks);
 	return true;
+}
+
+static void
+guard_run(struct block *head, size_t size)
+{
+	if (size > GUARDED_FROM && head->nblocks >= run_blocks(size))
+		pool_guard(head);
 }
 
 static bool
@@ -633,16 +643,14 @@ resize_run(const struct object *object, size_t size)
 	pool_unguard(head);
 	/* Of what is given up nothing is left, and that before it is. */
 	memory_wipe(at + less, old + CANARY_SIZE - less);
-	if (!fit_run(head, size)) {
+	if (!fit_run(head, old, size)) {
 		canary_set(at, old);
-		if (old > GUARDED_FROM)
-			pool_guard(head);
+		guard_run(head, old);
 		return false;
 	}
 	canary_set(at, size);
 	__atomic_store_n(&head->requested, size, __ATOMIC_RELEASE);
-	if (size > GUARDED_FROM)
-		pool_guard(head);
+	guard_run(head, size);
 	return true;
 }
 
@@ -872,6 +880,8 @@ rebuild_span(struct block *span)
 		else
 			record_store(slot.record, RECORD_FREE);
 	}
+	/* The picture may be of one that was just made, or about to go. */
+	set_tags(span, fixed.classes[span->class].tag);
 	span->listed = false;
 	if (span->used < nslots)
 		list_span(span);

@@ -283,8 +283,9 @@ heap_stays(size_t size, size_t room)
 static inline size_t
 heap_headroom(size_t old, size_t size)
 {
-	/* What grows by little will grow again. */
-	return size > old && size - old <= old / 8 ? size + size / 4 : size;
+	/* What grows by little will grow again; but runs grow in their place. */
+	return size > old && size - old <= old / 8 &&
+	    size + size / 4 <= SLOT_MAX - CANARY_SIZE ? size + size / 4 : size;
 }
 
 /*

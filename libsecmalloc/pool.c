@@ -565,16 +565,24 @@ free_books(struct pool *pool)
 	memory_unreserve(pool, books_size(pool->nblocks));
 }
 
-/* SIZE locked bytes of the source in the region; NULL with errno. */
+/*
+ * SIZE locked bytes of the source in the region, and records for them; NULL
+ * with errno.  The records come first: while they can be taken back there are
+ * mappings to spare, and with those all else can.
+ */
 static void *
 new_memory(size_t size, uint32_t *ticket)
 {
 	void *at = place(size);
+	int error;
 
-	if (at == NULL)
+	if (at == NULL || open_records(at, size) == -1)
 		return NULL;
 	if (state.source.ops->provide(&state.source, at, size, ticket) == 0)
 		return at;
+	error = errno;
+	close_records(at, size);
+	errno = error;
 	if (errno == ENOLCK)
 		note_lost();
 	return NULL;
@@ -614,7 +622,7 @@ new_pool(size_t size)
 		return NULL;
 	if ((state.config.copy_on_fork ||
 	    memory_keep_from_children(base, size) == 0) &&
-	    open_records(base, size) == 0 && (pool = new_books(size)) != NULL) {
+	    (pool = new_books(size)) != NULL) {
 		pool->base = base;
 		pool->ticket = ticket;
 		offer(pool, 0, pool->nblocks);
@@ -623,8 +631,8 @@ new_pool(size_t size)
 	}
 	error = errno;
 	close_records(base, size);
-	/* There is a mapping less for it than there was. */
-	if (memory_close_off(base, size) == -1)
+	if (memory_close_off(base, size) == -1 &&
+	    memory_make_inaccessible(base, size) == -1)
 		fatal_bug("mmap");
 	state.source.ops->withdraw(&state.source, ticket);
 	errno = error;
