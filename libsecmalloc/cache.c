@@ -278,8 +278,12 @@ find_holder(void)
 	if (state.unmade == NULL) {
 		struct holder *more = memory_reserve(page);
 
-		if (more == NULL || memory_map_private(more, page) == -1)
+		if (more == NULL)
 			return NULL;
+		if (memory_map_private(more, page) == -1) {
+			memory_unreserve(more, page);
+			return NULL;
+		}
 		for (size_t i = 0; i < page / sizeof *more; i++) {
 			more[i].next = state.unmade;
 			state.unmade = &more[i];
@@ -299,7 +303,7 @@ find_holder(void)
 static struct cache *
 obtain(void)
 {
-	if (thread.dying || !state.has_key || fixed.size == 0 ||
+	if (thread.dying || !CACHE_LOAD(state.has_key) || fixed.size == 0 ||
 	    tools_watch())
 		return NULL;
 	if (thread.holder == NULL) {
@@ -351,9 +355,12 @@ cache_load(void)
 __attribute__((destructor)) static void
 unload(void)
 {
-	if (state.has_key)
+	bool had_key = state.has_key;
+
+	/* Threads may be at work until the end. */
+	CACHE_STORE(state.has_key, false);
+	if (had_key)
 		(void)pthread_key_delete(state.key);
-	state.has_key = false;
 }
 
 void

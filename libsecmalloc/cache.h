@@ -63,7 +63,7 @@ struct cache {
 	/* By size, what a tag of a block has; apart, to be found by one index. */
 	uint16_t bin_of[CACHE_SIZES];
 	uint16_t units_of[CACHE_SIZES];
-	struct bin none;                /* zero for good */
+	_Alignas(16) unsigned char none[sizeof(struct bin)]; /* zero for good */
 	int32_t credit;                 /* frees until cache_settle() */
 	size_t large;                   /* bytes of cached slots > SMALL_MAX */
 	bool active;
@@ -182,7 +182,7 @@ cache_is_zero(const unsigned char *at, unsigned units)
 
 	switch (units) {
 	/* Samples only: see heap_is_zero(). */
-	case 65: OR_4(52); OR_4(36); OR_4(18); OR_2(2); break;
+	case 65:
 	case 58: OR_4(52); OR_4(36); OR_4(18); OR_2(2); break;
 	case 52: OR_4(44); OR_4(30); OR_4(16); OR_2(2); break;
 	case 45: OR_4(40); OR_4(26); OR_4(13); OR_2(2); break;
@@ -264,10 +264,10 @@ cache_take(size_t size)
 	if (top == bin->bottom)
 		return NULL;
 	at = top[-1].at;
-	if (!cache_is_zero(at, cache->units_of[row]))
-		return NULL;
 	if (at == NULL)
 		__builtin_unreachable();
+	if (!cache_is_zero(at, cache->units_of[row]))
+		return NULL;
 	/* Live first: what a picture shows as free must be zero. */
 	record_store(top[-1].record, bin->base - (unsigned)size);
 	canary_set(at, size);
@@ -427,7 +427,8 @@ cache_grow(void *ptr, size_t size)
 		return false;
 	most = bin->size - CANARY_SIZE;
 	old = most - record_slack(record, live);
-	if (old > size || size > most)
+	/* Nothing at all is not resized but freed. */
+	if (old > size || size - 1 >= most)
 		return false;
 	__builtin_memcpy(&there, at + old, sizeof there);
 	if (there != canary)

@@ -125,10 +125,14 @@ spawn_helper(const char *path, int socket)
 	}
 	if ((stacks = memory_reserve(size)) == NULL)
 		return -1;
-	if (memory_map_private(stacks, size) == -1)
+	if (memory_map_private(stacks, size) == -1) {
+		/* EAGAIN is of what may be locked, under mlockall(). */
 		error = errno;
-	else
-		error = spawn_on(stacks, &spawn);
+		memory_unreserve(stacks, size);
+		errno = error;
+		return -1;
+	}
+	error = spawn_on(stacks, &spawn);
 	memory_unreserve(stacks, size);
 	switch (error) {
 	case 0:

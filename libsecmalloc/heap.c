@@ -236,7 +236,6 @@ delete_span(struct block *span)
 {
 	unlist_span(span);
 	set_tags(span, (struct tag){ 0, 0 });
-	tools_open(block_address(span), (size_t)span->nblocks << BLOCK_SHIFT);
 	pool_give(span);
 }
 
@@ -424,6 +423,7 @@ take_run(void **ptr, size_t size, size_t align)
 	if (head == NULL)
 		return HEAP_FINE;
 	at = block_address(head);
+	tools_open(at, (size_t)head->nblocks << BLOCK_SHIFT);
 	if (!heap_is_zero(at, (size_t)head->nblocks << BLOCK_SHIFT))
 		return HEAP_WRITTEN;
 	head->requested = size;
@@ -569,7 +569,6 @@ free_object(const struct object *object)
 		return;
 	}
 	pool_unguard(head);
-	tools_open(object->slot.at, object->room);
 	pool_give(head);
 }
 
@@ -615,11 +614,18 @@ heap_contains(const void *at)
 static bool
 fit_run(struct block *head, size_t old, size_t size)
 {
-	size_t nblocks = run_blocks(size);
+	size_t nblocks = run_blocks(size), had = head->nblocks;
+	unsigned char *at = block_address(head);
 
-	if (nblocks > head->nblocks)
-		return pool_extend(head, nblocks) || size <= old;
+	if (nblocks > had) {
+		if (!pool_extend(head, nblocks))
+			return size <= old;
+		tools_open(at, nblocks << BLOCK_SHIFT);
+		return true;
+	}
 	pool_shorten(head, nblocks);
+	tools_span(at + (nblocks << BLOCK_SHIFT), (had - nblocks) <<
+	    BLOCK_SHIFT);
 	return true;
 }
 
@@ -803,6 +809,7 @@ mend_slot(const struct block *span, struct heap_slot slot, uint8_t *before)
 			return;
 		kept = kept < size ? kept : size;
 	}
+	tools_open(slot.at, room);
 	memory_wipe(slot.at + kept, room - kept);
 	if (is_live)
 		canary_set(slot.at, size);

@@ -64,6 +64,36 @@ unlock(void *at, size_t size)
 	return (int)syscall(SYS_munlock, at, size);
 }
 
+/*
+ * Under mlockall(MCL_FUTURE) the reservation itself counts as locked; what is
+ * mapped over it will count again.
+ */
+static void *
+reserve(size_t size)
+{
+	void *at = mmap(NULL, size, PROT_NONE,
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (at != MAP_FAILED)
+		(void)unlock(at, size);
+	return at;
+}
+
+/* Where that counts for too much: what is not locked may grow. */
+static void *
+reserve_by_growth(size_t size)
+{
+	size_t page = memory_page_size();
+	void *at = reserve(page), *grown;
+
+	if (at == MAP_FAILED)
+		return MAP_FAILED;
+	grown = mremap(at, page, size, MREMAP_MAYMOVE);
+	if (grown == MAP_FAILED)
+		(void)munmap(at, page);
+	return grown;
+}
+
 void *
 memory_reserve(size_t size)
 {
@@ -74,19 +104,15 @@ memory_reserve(size_t size)
 		errno = ENOMEM;
 		return NULL;
 	}
-	at = mmap(NULL, size + 2 * page, PROT_NONE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	at = reserve(size + 2 * page);
+	if (at == MAP_FAILED && errno == EAGAIN)
+		at = reserve_by_growth(size + 2 * page);
 	if (at == MAP_FAILED) {
 		/* EINVAL, of some emulators, for a size beyond them */
 		if (errno != EAGAIN)
 			errno = ENOMEM;
 		return NULL;
 	}
-	/*
-	 * Under mlockall(MCL_FUTURE) the reservation itself counts as locked;
-	 * what is mapped over it will count again.
-	 */
-	(void)unlock(at, size + 2 * page);
 	return at + page;
 }
 
@@ -129,6 +155,8 @@ memory_map_shared(void *at, size_t size, int fd)
 int
 memory_close_off(void *at, size_t size)
 {
+	/* So that there is room, under the same, for what is to replace it. */
+	(void)unlock(at, size);
 	if (map_at(at, size, PROT_NONE,
 	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1) == -1)
 		return -1;

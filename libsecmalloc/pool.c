@@ -258,19 +258,22 @@ give_region(void)
 static int
 take_region_of(size_t size)
 {
+	int error;
+
 	fixed.size = size;
 	fixed.base = (uintptr_t)memory_reserve(size);
+	if (fixed.base != 0)
+		tools_reserved((void *)fixed.base, size);
 	fixed.records = memory_reserve(size / RECORD_UNIT);
 	fixed.tags = memory_reserve(tags_size(size));
 	if (fixed.base != 0 && fixed.records != NULL && fixed.tags != NULL &&
 	    memory_make_readable(fixed.records, size / RECORD_UNIT) == 0 &&
 	    memory_make_writable(fixed.tags, tags_size(size)) == 0 &&
-	    memory_keep_from_core(fixed.tags, tags_size(size)) == 0) {
-		tools_reserved((void *)fixed.base, size);
+	    memory_keep_from_core(fixed.tags, tags_size(size)) == 0)
 		return 0;
-	}
+	error = errno;
 	give_region();
-	errno = ENOMEM;
+	errno = error == EAGAIN ? EAGAIN : ENOMEM;
 	return -1;
 }
 
@@ -953,6 +956,7 @@ wipe_runs(struct pool *pool)
 			continue;
 		if (head->guarded)
 			size -= memory_page_size();
+		tools_open(block_address(head), size);
 		memory_wipe(block_address(head), size);
 	}
 }

@@ -37,6 +37,8 @@ refused() {
 }
 
 @test "the event of failure is handled" {
+	# The library's event, before AddressSanitizer has one.
+	export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}allow_user_poisoning=0
 	everyone example-failure
 	requires helper-a
 	run -0 --separate-stderr as_nobody "$STAGE/bin/example-failure" "$HELPER_A"

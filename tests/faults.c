@@ -159,6 +159,9 @@ int
 __wrap_pthread_atfork(void (*prepare)(void), void (*parent)(void),
     void (*child)(void))
 {
+	/* When the library is loaded it fails, so that a start has to do it. */
+	if (plan_in_force == NULL)
+		return ENOMEM;
 	return HITS("pthread_atfork") ? plan_in_force->error :
 	    __real_pthread_atfork(prepare, parent, child);
 }

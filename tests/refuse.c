@@ -400,8 +400,10 @@ static const struct start at_start[] = {
 	    "with RLIMIT_AS reached: ENOMEM" },
 	{ INPROCESS, 1 * MIB, NULL, no_address_space, ENOMEM,
 	    "by itself with RLIMIT_AS reached: ENOMEM" },
+#ifndef __SANITIZE_ADDRESS__ /* whose runtime needs memory and ends without */
 	{ HELPER, 0, NULL, no_data, ENOMEM,
 	    "with RLIMIT_DATA reached: ENOMEM" },
+#endif
 
 	{ HELPER, 8 * MIB, NULL, lock_future, 0,
 	    "under mlockall(MCL_FUTURE) with a limit that suffices: locked" },
