@@ -2,6 +2,9 @@
 /* fixed.c: the pages of what is set once; must not know what it is. */
 #include "config.h"
 
+#include <stdbool.h>
+#include <string.h>
+
 #include "fatal.h"
 #include "fixed.h"
 #include "memory.h"
@@ -12,7 +15,7 @@ union fixed_pages fixed_pages __attribute__((aligned(FIXED_ALIGN)));
  * Some linkers and loaders align no further than they like.  A page of ours
  * that nobody else has anything in is needed.
  */
-static int
+static bool
 is_sealable(void)
 {
 	size_t page = memory_page_size();
@@ -20,18 +23,37 @@ is_sealable(void)
 	return page <= FIXED_ALIGN && (uintptr_t)&fixed_pages % page == 0;
 }
 
+/*
+ * Writable pages to put in their place: RLIMIT_DATA may be lower when they are
+ * to be opened than it was when they were sealed (mm/mprotect.c).
+ */
+static void *spare;
+
+static bool sealed;
+
 void
 fixed_seal(void)
 {
-	if (is_sealable())
-		(void)memory_make_readable(&fixed_pages, sizeof fixed_pages);
+	if (!is_sealable())
+		return;
+	if (spare == NULL && (spare = memory_reserve(FIXED_ALIGN)) != NULL &&
+	    memory_map_private(spare, FIXED_ALIGN) == -1) {
+		memory_unreserve(spare, FIXED_ALIGN);
+		spare = NULL;
+	}
+	sealed = spare != NULL &&
+	    memory_make_readable(&fixed_pages, FIXED_ALIGN) == 0;
 }
 
 void
 fixed_open(void)
 {
-	/* It was writable before, so the kernel lacks nothing to make it so. */
-	if (is_sealable() && memory_make_writable(&fixed_pages,
-	    sizeof fixed_pages) == -1)
-		fatal_bug("mprotect");
+	if (sealed && memory_make_writable(&fixed_pages, FIXED_ALIGN) == -1) {
+		memcpy(spare, &fixed_pages, FIXED_ALIGN);
+		if (memory_move(&fixed_pages, spare, FIXED_ALIGN) == -1)
+			fatal_bug("mremap");
+		memory_unreserve(spare, FIXED_ALIGN);
+		spare = NULL;
+	}
+	sealed = false;
 }

@@ -70,10 +70,13 @@ fork_enter(void)
 		settle();
 }
 
+static int cancel_state; /* of the thread that forks */
+
 static void
 prepare(void)
 {
 	fork_enter();
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
 	cache_fork_prepare();
 }
 
@@ -83,6 +86,7 @@ in_parent(void)
 	int error = errno; /* of a fork that failed */
 
 	cache_fork_parent();
+	pthread_setcancelstate(cancel_state, &cancel_state);
 	errno = error;
 }
 
@@ -90,14 +94,15 @@ static void
 in_child(void)
 {
 	/*
-	 * A handler of the host's that was registered before ours, and so comes
-	 * before it, has called us: all is done, as behind the handlers' back.
+	 * If a handler of the host's that was registered before ours, and so
+	 * comes before it, has called us, all is done, as behind the handlers'
+	 * back.
 	 */
-	if (mark != NULL && __atomic_load_n(mark, __ATOMIC_ACQUIRE) == SETTLED)
-		return;
-	cache_fork_child();
+	if (mark == NULL || __atomic_load_n(mark, __ATOMIC_ACQUIRE) != SETTLED)
+		cache_fork_child();
 	if (mark != NULL)
 		__atomic_store_n(mark, SETTLED, __ATOMIC_RELEASE);
+	pthread_setcancelstate(cancel_state, &cancel_state);
 }
 
 static bool registered;

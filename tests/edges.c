@@ -279,6 +279,30 @@ no_data_left(const void *unused)
 	return 0;
 }
 
+/* --- A stop --- */
+
+static int
+stops_without_data(const void *unused)
+{
+	struct rlimit was, none;
+
+	(void)unused;
+	expect(getrlimit(RLIMIT_DATA, &was) == 0);
+	none = was;
+	none.rlim_cur = 4096;
+	for (int i = 0; i < 3; i++) {
+		struct secmalloc_config config;
+
+		test_config(&config, mode);
+		expect(secmalloc_init(&config) == 0);
+		secfree(secmalloc(100));
+		expect(setrlimit(RLIMIT_DATA, &none) == 0);
+		secmalloc_shutdown();
+		expect(setrlimit(RLIMIT_DATA, &was) == 0);
+	}
+	return 0;
+}
+
 /* --- errno --- */
 
 /* What is locked by others, too, is given back in another way. */
@@ -439,6 +463,7 @@ static const struct {
 	{ "i", few_mappings, "where mappings are few, calls fail with ENOMEM" },
 	{ "i", no_data_left,
 	    "where no page is to be had, large objects keep what they hold" },
+	{ "ih", stops_without_data, "a stop needs no more data than there was" },
 	{ "i", errno_is_kept, "secfree() keeps errno, whatever it gives back" },
 	{ "i", child_of_any_moment,
 	    "a child of any moment can use all sizes" },
