@@ -736,6 +736,16 @@ visit_objects(const struct pool *pool, const uint8_t *records,
 }
 
 static void
+visit_all(void (*visit)(const struct object *, void *), void *data)
+{
+	for (struct pool *pool = pool_first(); pool != NULL;
+	    pool = pool_next(pool))
+		if (!pool->dead)
+			visit_objects(pool, pool_records(pool->base), visit,
+			    data);
+}
+
+static void
 count_object(const struct object *object, void *data)
 {
 	struct heap_totals *totals = data;
@@ -750,11 +760,7 @@ void
 heap_totals(struct heap_totals *totals)
 {
 	*totals = (struct heap_totals){ .objects = 0 };
-	for (struct pool *pool = pool_first(); pool != NULL;
-	    pool = pool_next(pool))
-		if (!pool->dead)
-			visit_objects(pool, pool_records(pool->base),
-			    count_object, totals);
+	visit_all(count_object, totals);
 }
 
 /*
@@ -830,6 +836,14 @@ mend_pool(struct pool *pool)
 			    (size_t)(slot.at - pool->base) / RECORD_UNIT);
 		}
 	}
+}
+
+/* What is live here may have been on its way to be free, and closed already. */
+static void
+open_object(const struct object *object, void *data)
+{
+	(void)data;
+	tools_open(object->slot.at, object->size + CANARY_SIZE);
 }
 
 static void
@@ -938,14 +952,11 @@ void
 heap_fork_late(void)
 {
 	pool_rebuild();
+	visit_all(open_object, NULL);
 	pool_fork_prepare(copy_pool, false);
 	pool_fork_child(mend_pool);
 	rebuild();
 	/* The parent went on: its sizes and canaries are no longer these. */
-	for (struct pool *pool = pool_first(); pool != NULL;
-	    pool = pool_next(pool))
-		if (!pool->dead)
-			visit_objects(pool, pool_records(pool->base),
-			    renew_canary, NULL);
+	visit_all(renew_canary, NULL);
 	tell_tools();
 }

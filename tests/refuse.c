@@ -169,11 +169,13 @@ no_address_space(void)
 	limit(RLIMIT_AS, address_space());
 }
 
+#ifndef __SANITIZE_ADDRESS__ /* its runtime needs memory, or ends the process */
 static void
 no_data(void)
 {
 	limit(RLIMIT_DATA, 0);
 }
+#endif
 
 /*
  * Everything mapped from here on counts as locked by this process.  The
@@ -400,7 +402,7 @@ static const struct start at_start[] = {
 	    "with RLIMIT_AS reached: ENOMEM" },
 	{ INPROCESS, 1 * MIB, NULL, no_address_space, ENOMEM,
 	    "by itself with RLIMIT_AS reached: ENOMEM" },
-#ifndef __SANITIZE_ADDRESS__ /* whose runtime needs memory and ends without */
+#ifndef __SANITIZE_ADDRESS__
 	{ HELPER, 0, NULL, no_data, ENOMEM,
 	    "with RLIMIT_DATA reached: ENOMEM" },
 #endif
