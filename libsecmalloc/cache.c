@@ -597,8 +597,11 @@ others_have_caches(void)
 static void
 start_anew(void)
 {
-	for (struct holder *h = state.holders; h != NULL; h = h->next)
+	for (struct holder *h = state.holders; h != NULL; h = h->next) {
 		h->used = false;
+		if (h->cache->active) /* some emulators do not wipe */
+			memset(h->cache, 0, sizeof *h->cache);
+	}
 	thread.holder = NULL;
 	cache_mine = (struct cache *)(uintptr_t)&nothing;
 	forget_depots();

@@ -22,6 +22,7 @@ enum {
 };
 
 static int *mark;
+static bool settled_late; /* since the last fork that our handlers saw */
 
 static void
 settle(void)
@@ -31,6 +32,7 @@ settle(void)
 	if (__atomic_compare_exchange_n(mark, &wiped, SETTLING, 0,
 	    __ATOMIC_ACQUIRE, __ATOMIC_ACQUIRE)) {
 		cache_fork_late();
+		settled_late = true;
 		__atomic_store_n(mark, SETTLED, __ATOMIC_RELEASE);
 	} else
 		/* The child has threads, and another one was first. */
@@ -78,6 +80,7 @@ prepare(void)
 	fork_enter();
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
 	cache_fork_prepare();
+	settled_late = false;
 }
 
 static void
@@ -96,9 +99,9 @@ in_child(void)
 	/*
 	 * If a handler of the host's that was registered before ours, and so
 	 * comes before it, has called us, all is done, as behind the handlers'
-	 * back.
+	 * back.  Not by the mark, which some emulators do not wipe.
 	 */
-	if (mark == NULL || __atomic_load_n(mark, __ATOMIC_ACQUIRE) != SETTLED)
+	if (!settled_late)
 		cache_fork_child();
 	if (mark != NULL)
 		__atomic_store_n(mark, SETTLED, __ATOMIC_RELEASE);
