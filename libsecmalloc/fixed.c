@@ -41,8 +41,10 @@ fixed_seal(void)
 		memory_unreserve(spare, FIXED_ALIGN);
 		spare = NULL;
 	}
-	sealed = spare != NULL &&
-	    memory_make_readable(&fixed_pages, FIXED_ALIGN) == 0;
+	/* First: a child may be a picture of any moment of this. */
+	__atomic_store_n(&sealed, spare != NULL, __ATOMIC_RELEASE);
+	if (sealed && memory_make_readable(&fixed_pages, FIXED_ALIGN) == -1)
+		sealed = false;
 }
 
 void
