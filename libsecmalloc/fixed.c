@@ -34,28 +34,25 @@ static bool sealed;
 void
 fixed_seal(void)
 {
-	if (!is_sealable())
+	if (!is_sealable() || (spare = memory_reserve(FIXED_ALIGN)) == NULL)
 		return;
-	if (spare == NULL && (spare = memory_reserve(FIXED_ALIGN)) != NULL &&
-	    memory_map_private(spare, FIXED_ALIGN) == -1) {
-		memory_unreserve(spare, FIXED_ALIGN);
-		spare = NULL;
-	}
 	/* First: a child may be a picture of any moment of this. */
-	__atomic_store_n(&sealed, spare != NULL, __ATOMIC_RELEASE);
-	if (sealed && memory_make_readable(&fixed_pages, FIXED_ALIGN) == -1)
-		sealed = false;
+	__atomic_store_n(&sealed, true, __ATOMIC_RELEASE);
+	if (memory_map_private(spare, FIXED_ALIGN) == -1 ||
+	    memory_make_readable(&fixed_pages, FIXED_ALIGN) == -1)
+		fixed_open();
 }
 
 void
 fixed_open(void)
 {
-	if (sealed && memory_make_writable(&fixed_pages, FIXED_ALIGN) == -1) {
+	if (!sealed)
+		return;
+	if (memory_make_writable(&fixed_pages, FIXED_ALIGN) == -1) {
 		memcpy(spare, &fixed_pages, FIXED_ALIGN);
 		if (memory_move(&fixed_pages, spare, FIXED_ALIGN) == -1)
 			fatal_bug("mremap");
-		memory_unreserve(spare, FIXED_ALIGN);
-		spare = NULL;
 	}
 	sealed = false;
+	memory_unreserve(spare, FIXED_ALIGN);
 }

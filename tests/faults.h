@@ -465,14 +465,14 @@ count_mapped(void)
 
 /*
  * From its first start on, the library keeps the page by which it knows a child,
- * a list of caches, a spare page, and what guards each; and a cache.
+ * a list of caches, and what guards both; and a cache.
  */
 static inline size_t
 kept_for_good(void)
 {
 	const size_t page = (size_t)sysconf(_SC_PAGESIZE), cache = 28 * 1024;
 
-	return 11 * page + (cache + page - 1) / page * page;
+	return 8 * page + (cache + page - 1) / page * page;
 }
 
 /* --- Plans: which call of which function is to fail --- */
