@@ -39,8 +39,8 @@ enum {
 #else
 # define REGION_SIZE ((size_t)256 << 20)
 #endif
-/* Valgrind remarks upon larger ones. */
-#define REGION_WATCHED ((size_t)128 << 20)
+/* Valgrind remarks upon 256 MiB and more. */
+#define REGION_WATCHED ((size_t)192 << 20)
 
 static struct {
 	struct pool_config config;
@@ -321,7 +321,8 @@ place(size_t size)
 		return NULL;
 	}
 	n = (uint32_t)((fixed.size - size) / step) + 1;
-	for (unsigned i = 0; i < TRIES; i++) {
+	/* Where a tool watches, addresses are few, and nobody attacks. */
+	for (unsigned i = 0; i < TRIES && !tools_watch(); i++) {
 		uintptr_t at = fixed.base + random_below(n) * step;
 
 		if (is_vacant(at, size))
