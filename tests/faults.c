@@ -702,7 +702,7 @@ main(int argc, char *argv[])
 	mode = where == 'i' ? SECMALLOC_MODE_INPROCESS : SECMALLOC_MODE_HELPER;
 	not_here = where == 'h';
 	/* To the library one error of the helper's is like the next. */
-	errors = WATCHED && not_here ? 1 : 4;
+	errors = !WATCHED ? 4 : not_here ? 1 : 2;
 	if (where == 's')
 		place_listener();
 	plan_in_force = share_plan(not_here);
