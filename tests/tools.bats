@@ -27,6 +27,11 @@ compile_address() {
 }
 
 # address STATUS COMPILER MISDEED [OPTION]
+# Whether reports have names in them: gcc's runtime finds them by itself.
+has_names() {
+	[ "$1" = gcc ] || command -v llvm-symbolizer >/dev/null
+}
+
 address() {
 	ASAN_OPTIONS=exitcode=87:${4:-} run -"$1" "$BATS_TEST_TMPDIR/tools-$2" "$3"
 }
@@ -113,7 +118,8 @@ read-freed-large  read   150000 bytes inside a block of size 300001 free.d
 			address 87 "$compiler" "$misdeed"
 			grep -q 'ERROR: AddressSanitizer: use-after-poison' <<<"$output"
 			grep -q "^${does^^} of size 1 at" <<<"$output"
-			grep -q "#0 .* in ${does}_at .*tools.c" <<<"$output"
+			! has_names "$compiler" ||
+				grep -q "#0 .* in ${does}_at .*tools.c" <<<"$output"
 		done <<<"$ACCESSES"
 	done
 }
@@ -147,7 +153,7 @@ read-freed-large  read   150000 bytes inside a block of size 300001 free.d
 		same "$output" "# done"
 		address 87 "$compiler" lose-malloc
 		grep -q 'Direct leak of 77 byte(s) in 1 object(s)' <<<"$output"
-		grep -q 'in lose_malloc ' <<<"$output"
+		! has_names "$compiler" || grep -q 'in lose_malloc ' <<<"$output"
 	done
 }
 
