@@ -26,12 +26,12 @@ compile_address() {
 	done
 }
 
-# address STATUS COMPILER MISDEED [OPTION]
 # Whether reports have names in them: gcc's runtime finds them by itself.
 has_names() {
 	[ "$1" = gcc ] || command -v llvm-symbolizer >/dev/null
 }
 
+# address STATUS COMPILER MISDEED [OPTION]
 address() {
 	ASAN_OPTIONS=exitcode=87:${4:-} run -"$1" "$BATS_TEST_TMPDIR/tools-$2" "$3"
 }
