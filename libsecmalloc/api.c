@@ -464,7 +464,7 @@ secmalloc_stats(struct secmalloc_stats *stats)
 {
 	struct pool_totals pools;
 	struct heap_totals heap;
-	struct cache_totals cache;
+	size_t cached;
 
 	if (stats == NULL) {
 		errno = EINVAL;
@@ -473,7 +473,7 @@ secmalloc_stats(struct secmalloc_stats *stats)
 	enter();
 	pool_totals(&pools);
 	heap_totals(&heap);
-	cache_totals(&cache);
+	cached = cache_bytes();
 	leave();
 	memset(stats, 0, sizeof *stats);
 	stats->pools = pools.pools;
@@ -481,7 +481,7 @@ secmalloc_stats(struct secmalloc_stats *stats)
 	stats->objects = heap.objects;
 	stats->object_bytes = heap.bytes;
 	stats->mode = pools.mode;
-	stats->cached_bytes = cache.bytes;
+	stats->cached_bytes = cached;
 	stats->metadata_bytes = pools.books;
 	stats->guards = pools.guards;
 	stats->unguarded = heap.guardable - pools.guards;

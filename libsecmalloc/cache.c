@@ -271,7 +271,7 @@ find_holder(void)
 	struct holder *holder = state.holders;
 	size_t page = memory_page_size();
 
-	while (holder != NULL && (holder->used || holder->cache == NULL))
+	while (holder != NULL && holder->used)
 		holder = holder->next;
 	if (holder != NULL)
 		return holder;
@@ -564,19 +564,20 @@ cache_settle(void)
 	errno = error;
 }
 
-void
-cache_totals(struct cache_totals *totals)
+size_t
+cache_bytes(void)
 {
-	*totals = (struct cache_totals){ .slots = 0 };
+	size_t bytes = 0;
+
 	for (unsigned i = 0; i < CLASSES; i++) {
 		size_t n = CACHE_LOAD(depots[i].count);
 
 		for (struct holder *h = state.holders; h != NULL; h = h->next)
 			if (h->used)
 				n += bin_count(bin_of(h->cache, i));
-		totals->slots += n;
-		totals->bytes += n * fixed.classes[i].size;
+		bytes += n * fixed.classes[i].size;
 	}
+	return bytes;
 }
 
 /*

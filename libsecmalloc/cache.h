@@ -129,12 +129,8 @@ bool cache_drain(void);
 /* No cache hands anything out until its thread has come by. */
 void cache_close(void);
 
-struct cache_totals {
-	size_t slots;
-	size_t bytes; /* in those slots */
-};
-
-void cache_totals(struct cache_totals *);
+/* Bytes in the slots that threads and depots have. */
+size_t cache_bytes(void);
 
 /* Fork: see fork.c. */
 void cache_fork_prepare(void);
@@ -249,8 +245,8 @@ cache_is_small(size_t size)
 }
 
 /*
- * The usual allocation, of a small size: SIZE zeroed bytes, or NULL where more is to be done or
- * known: see cache_allocate().
+ * The usual allocation, of a small size: SIZE zeroed bytes, or NULL where more
+ * is to be done or known: see cache_allocate().
  */
 static INLINE void *
 cache_take(size_t size)
