@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -98,6 +99,32 @@ grown(const struct loops *loops, struct work *work, int64_t time)
 	return now_ns() > work->deadline ? too_slow : no_memory;
 }
 
+/*
+ * Has THREAD run on the Nth processor that there is for us: that a scheduler may
+ * put two threads on one is not what is measured.
+ */
+static void
+settle_on(pthread_t thread, size_t n)
+{
+#ifdef __linux__
+	cpu_set_t all, one;
+
+	if (sched_getaffinity(0, sizeof(all), &all) == -1)
+		return;
+	for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, &all) || n-- != 0)
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		(void)pthread_setaffinity_np(thread, sizeof(one), &one);
+		return;
+	}
+#else
+	(void)thread;
+	(void)n;
+#endif
+}
+
 /* --- Two threads, each with a set of its own ------------------------------- */
 
 static struct {
@@ -108,8 +135,9 @@ static struct {
 	const char *_Atomic why;
 } team;
 
+/* On a line of its own, so that one thread's draws do not slow another's. */
 struct member {
-	pthread_t id;
+	_Alignas(LINE) pthread_t id;
 	struct work work;
 	double ns; /* of an operation */
 };
@@ -163,6 +191,7 @@ two_threads(const struct loops *loops, const struct work *work,
 		if (pthread_create(&members[i].id, NULL, member_runs,
 		    &members[i]) != 0)
 			return no_thread;
+		settle_on(members[i].id, i);
 	}
 	(void)pthread_barrier_wait(&team.barrier);
 	if (team.why == NULL) {
@@ -202,6 +231,8 @@ producer_consumer(const struct loops *loops, struct work *work,
 	team.loops = loops;
 	if (pthread_create(&taker, NULL, taker_runs, work) != 0)
 		return no_thread;
+	settle_on(taker, 0);
+	settle_on(pthread_self(), 1);
 	why = timed(loops->put, work, time, value);
 	loops->end(work);
 	(void)pthread_join(taker, NULL);
