@@ -745,6 +745,28 @@ visit_all(void (*visit)(const struct object *, void *), void *data)
 			    data);
 }
 
+/* Calls VISIT for every span in POOL. */
+static void
+visit_spans(struct pool *pool, void (*visit)(struct block *))
+{
+	struct block *head;
+
+	for (uint32_t i = 0; i < pool->nblocks; i += head->nblocks) {
+		head = &pool->blocks[i];
+		if (head->kind == BLOCK_SPAN)
+			visit(head);
+	}
+}
+
+static void
+visit_all_spans(void (*visit)(struct block *))
+{
+	for (struct pool *pool = pool_first(); pool != NULL;
+	    pool = pool_next(pool))
+		if (!pool->dead)
+			visit_spans(pool, visit);
+}
+
 static void
 count_object(const struct object *object, void *data)
 {
@@ -822,20 +844,22 @@ mend_slot(const struct block *span, struct heap_slot slot, uint8_t *before)
 }
 
 static void
+mend_span(struct block *span)
+{
+	const struct pool *pool = span->pool;
+
+	for (uint32_t n = span_slots(span); n-- > 0; ) {
+		struct heap_slot slot = span_slot(span, n);
+
+		mend_slot(span, slot, pool->picture +
+		    (size_t)(slot.at - pool->base) / RECORD_UNIT);
+	}
+}
+
+static void
 mend_pool(struct pool *pool)
 {
-	const struct block *head;
-
-	for (uint32_t i = 0; i < pool->nblocks; i += head->nblocks) {
-		head = &pool->blocks[i];
-		for (uint32_t n = head->kind == BLOCK_SPAN ?
-		    span_slots(head) : 0; n-- > 0; ) {
-			struct heap_slot slot = span_slot(head, n);
-
-			mend_slot(head, slot, pool->picture +
-			    (size_t)(slot.at - pool->base) / RECORD_UNIT);
-		}
-	}
+	visit_spans(pool, mend_span);
 }
 
 /* What is live here may have been on its way to be free, and closed already. */
@@ -864,26 +888,20 @@ announce(const struct object *object, void *data)
 		    run_room(object->head) - object->size);
 }
 
+static void
+announce_span(struct block *span)
+{
+	tools_span(block_address(span), (size_t)span->nblocks << BLOCK_SHIFT);
+}
+
 /* What a tool knew of addresses went with the mappings that were there. */
 static void
 tell_tools(void)
 {
 	if (!tools_watch())
 		return;
-	for (const struct pool *pool = pool_first(); pool != NULL;
-	    pool = pool_next(pool)) {
-		const struct block *head;
-
-		if (pool->dead)
-			continue;
-		for (uint32_t i = 0; i < pool->nblocks; i += head->nblocks) {
-			head = &pool->blocks[i];
-			if (head->kind == BLOCK_SPAN)
-				tools_span(block_address(head),
-				    (size_t)head->nblocks << BLOCK_SHIFT);
-		}
-		visit_objects(pool, pool_records(pool->base), announce, NULL);
-	}
+	visit_all_spans(announce_span);
+	visit_all(announce, NULL);
 }
 
 /* Every slot that is not live is free: of the caches, none is left. */
@@ -914,18 +932,7 @@ rebuild(void)
 {
 	memset(&state, 0, sizeof state);
 	random_fork();
-	for (struct pool *pool = pool_first(); pool != NULL;
-	    pool = pool_next(pool)) {
-		struct block *head;
-
-		if (pool->dead)
-			continue;
-		for (uint32_t i = 0; i < pool->nblocks; i += head->nblocks) {
-			head = &pool->blocks[i];
-			if (head->kind == BLOCK_SPAN)
-				rebuild_span(head);
-		}
-	}
+	visit_all_spans(rebuild_span);
 }
 
 void
