@@ -18,9 +18,16 @@ enum {
 	/* Bytes in the bin of a small class, and of a large one. */
 	SMALL_CACHED = 16 * 1024,
 	LARGE_CACHED = 32 * 1024,
+	/* Bytes that the latter gets at once. */
+	LARGE_BATCH = 4 * 1024,
 	/* Slots in a depot, of which a class may use less. */
 	DEPOT_SLOTS = 4 * SMALL_BIN,
-	/* Frees after which idle slots are given back. */
+	/* Of what is idle, one slot in so many stays. */
+	KEPT = 4,
+	/* Of a slot that comes from a depot, and of a processor's cache. */
+	WARMED = 256,
+	LINE = 64,
+	/* Frees in which a bin that was never empty nor full is idle. */
 	CREDIT = 16384
 };
 
@@ -56,6 +63,7 @@ static struct depot {
 	pthread_mutex_t lock;
 	uint32_t count;
 	uint32_t limit;
+	bool busy;
 	struct heap_slot slots[DEPOT_SLOTS];
 } depots[CLASSES] = {
 	[0 ... CLASSES - 1] = { .lock = PTHREAD_MUTEX_INITIALIZER }
@@ -104,6 +112,17 @@ bin_limit(const struct bin *bin)
 	return (uint32_t)(bin->limit - bin->bottom);
 }
 
+/* Slots that an empty bin gets at once. */
+static uint32_t
+batch(const struct bin *bin)
+{
+	uint32_t half = (bin_limit(bin) + 1) / 2, few = LARGE_BATCH / bin->size;
+
+	if (!cache_is_large(bin->class) || half <= few)
+		return half;
+	return few != 0 ? few : 1;
+}
+
 static void
 bin_set_count(struct bin *bin, size_t count)
 {
@@ -118,6 +137,15 @@ count_large(struct cache *cache, unsigned class, size_t added,
 		cache->large += (added - removed) * fixed.classes[class].size;
 }
 
+/* N slots were put into a bin that was empty. */
+static void
+fill_bin(struct cache *cache, struct bin *bin, size_t n)
+{
+	bin_set_count(bin, n);
+	count_large(cache, bin->class, n, 0);
+	bin->busy = true;
+}
+
 /* Takes the N slots away that have been there for the longest. */
 static void
 drop_oldest(struct cache *cache, struct bin *bin, size_t n)
@@ -127,6 +155,7 @@ drop_oldest(struct cache *cache, struct bin *bin, size_t n)
 	memmove(bin->slots, bin->slots + n, (count - n) * sizeof *bin->slots);
 	bin_set_count(bin, count - n);
 	count_large(cache, bin->class, 0, n);
+	bin->busy = true;
 }
 
 static void
@@ -155,6 +184,7 @@ leave_at_depot(struct cache *cache, struct bin *bin)
 		memcpy(depot->slots + depot->count, bin->slots,
 		    n * sizeof *bin->slots);
 		CACHE_STORE(depot->count, depot->count + n);
+		depot->busy = true;
 	}
 	pthread_mutex_unlock(&depot->lock);
 	if (fits)
@@ -162,12 +192,21 @@ leave_at_depot(struct cache *cache, struct bin *bin)
 	return fits;
 }
 
+/* Another processor has had them: its lines are asked for all at once. */
+static void
+warm(const struct bin *bin, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		for (size_t at = 0; at < bin->size && at < WARMED; at += LINE)
+			__builtin_prefetch(bin->slots[i].at + at, 1);
+}
+
 /* Into a bin that is empty. */
 static bool
 fetch_from_depot(struct cache *cache, struct bin *bin)
 {
 	struct depot *depot = &depots[bin->class];
-	uint32_t n = (bin_limit(bin) + 1) / 2;
+	uint32_t n = batch(bin);
 
 	if (CACHE_LOAD(depot->count) == 0)
 		return false;
@@ -177,24 +216,27 @@ fetch_from_depot(struct cache *cache, struct bin *bin)
 	memcpy(bin->slots, depot->slots + depot->count - n,
 	    n * sizeof *bin->slots);
 	CACHE_STORE(depot->count, depot->count - n);
+	depot->busy = true;
 	pthread_mutex_unlock(&depot->lock);
-	bin_set_count(bin, n);
-	count_large(cache, bin->class, n, 0);
+	fill_bin(cache, bin, n);
+	warm(bin, n);
 	return n != 0;
 }
 
-/* Gives the heap what a depot has, but for KEPT slots. */
+/* Gives the heap what a depot has; of IDLE ones the most, and no other's. */
 static bool
-drain_depot(struct depot *depot, uint32_t kept)
+drain_depot(struct depot *depot, bool idle)
 {
-	uint32_t count;
+	uint32_t count, kept;
 
 	pthread_mutex_lock(&depot->lock);
 	count = depot->count;
+	kept = !idle ? 0 : depot->busy ? count : count / KEPT;
 	if (count > kept) {
 		heap_give_slots(depot->slots + kept, count - kept);
 		CACHE_STORE(depot->count, kept);
 	}
+	depot->busy = false;
 	pthread_mutex_unlock(&depot->lock);
 	return count > kept;
 }
@@ -240,20 +282,22 @@ make_cache(struct cache *cache)
 	open_cache(cache);
 }
 
-/* Gives the heap the older of what is in each bin, but for KEPT in 4 of them. */
+/* Gives the heap what each bin has; of IDLE ones the most, and no other's. */
 static bool
-drain_cache(struct cache *cache, unsigned kept)
+drain_cache(struct cache *cache, bool idle)
 {
 	bool any = false;
 
 	for (unsigned i = 0; i < CLASSES; i++) {
 		struct bin *bin = bin_of(cache, i);
-		uint32_t count = bin_count(bin), n = count - count * kept / 4;
+		uint32_t count = bin_count(bin);
+		uint32_t kept = !idle ? 0 : bin->busy ? count : count / KEPT;
 
-		if (n == 0)
-			continue;
-		give_oldest(cache, bin, n);
-		any = true;
+		if (count > kept) {
+			give_oldest(cache, bin, count - kept);
+			any = true;
+		}
+		bin->busy = false;
 	}
 	return any;
 }
@@ -328,7 +372,7 @@ abandon(void)
 	if (holder == NULL)
 		return;
 	if (holder->cache->active)
-		(void)drain_cache(holder->cache, 0);
+		(void)drain_cache(holder->cache, false);
 	memory_discard(holder->cache, cache_length());
 	holder->used = false;
 }
@@ -395,10 +439,8 @@ cache_start(void)
 static void
 forget_depots(void)
 {
-	for (unsigned i = 0; i < CLASSES; i++) {
+	for (unsigned i = 0; i < CLASSES; i++)
 		depots[i].count = 0;
-		memset(depots[i].slots, 0, sizeof depots[i].slots);
-	}
 }
 
 void
@@ -428,9 +470,9 @@ cache_drain(void)
 	bool any = false;
 
 	if (cache_mine->active)
-		any = drain_cache(cache_mine, 0);
+		any = drain_cache(cache_mine, false);
 	for (unsigned i = 0; i < CLASSES; i++)
-		any = drain_depot(&depots[i], 0) || any;
+		any = drain_depot(&depots[i], false) || any;
 	/* Other threads are asked to do the same, before they allocate. */
 	cache_close();
 	if (cache_mine->active)
@@ -449,17 +491,16 @@ cache_fill(size_t size, size_t align)
 	if (class == CLASSES || (cache = obtain()) == NULL || pool_lost())
 		return false;
 	if (!cache->open) {
-		(void)drain_cache(cache, 0);
+		(void)drain_cache(cache, false);
 		open_cache(cache);
 	}
 	bin = bin_of(cache, class);
 	if (bin_count(bin) != 0)
 		return true;
-	n = heap_take_slots(class, bin->slots, (bin_limit(bin) + 1) / 2);
+	n = heap_take_slots(class, bin->slots, batch(bin));
 	if (n == 0 && cache_drain())
 		n = heap_take_slots(class, bin->slots, 1);
-	bin_set_count(bin, n);
-	count_large(cache, class, n, 0);
+	fill_bin(cache, bin, n);
 	return n != 0;
 }
 
@@ -557,9 +598,9 @@ cache_settle(void)
 
 	cache->credit = CREDIT;
 	heap_lock();
-	(void)drain_cache(cache, 1);
+	(void)drain_cache(cache, true);
 	for (unsigned i = 0; i < CLASSES; i++)
-		(void)drain_depot(&depots[i], CACHE_LOAD(depots[i].count) / 4);
+		(void)drain_depot(&depots[i], true);
 	heap_unlock();
 	errno = error;
 }

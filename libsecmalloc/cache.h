@@ -39,7 +39,7 @@ enum {
 	SMALL_BIN = 64,
 	LARGE_BIN = 8,
 	/* Bytes of large slots that a thread keeps, of all classes together. */
-	LARGE_TOTAL = 192 * 1024
+	LARGE_TOTAL = 256 * 1024
 };
 
 /* A stack that grows from bottom to limit; of a wiped one all three are NULL. */
@@ -51,6 +51,7 @@ struct bin {
 	uint32_t size;    /* of a slot */
 	uint16_t base;    /* of a small class: LIVE + the most it can hold */
 	uint8_t class;
+	bool busy;        /* it was empty, or full, since cache_settle() */
 	_Alignas(16) struct heap_slot slots[];
 };
 

@@ -283,9 +283,12 @@ heap_stays(size_t size, size_t room)
 static inline size_t
 heap_headroom(size_t old, size_t size)
 {
+	const size_t most = SLOT_MAX - CANARY_SIZE;
+
 	/* What grows by little will grow again; but runs grow in their place. */
-	return size > old && size - old <= old / 8 &&
-	    size + size / 4 <= SLOT_MAX - CANARY_SIZE ? size + size / 4 : size;
+	if (size <= old || size - old > old / 8 || size > most)
+		return size;
+	return size < most - size / 2 ? size + size / 2 : most;
 }
 
 /*
