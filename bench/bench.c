@@ -419,11 +419,33 @@ number(const char *text, unsigned long most)
 	return value;
 }
 
+static void
+help(void)
+{
+	(void)printf("usage: bench [option ...]\n"
+	    "  --rounds N         of all measurements; %u unless given\n"
+	    "  --time MS          of each measurement\n"
+	    "  --setup MS         at most, before it\n"
+	    "  --quick            one short round, to see that all works\n"
+	    "  --peers NAMES      some of them, separated by commas\n"
+	    "  --workloads NAMES  the same; \"pair\" is all that begin so\n"
+	    "  --helper PATH      lock with that helper, not in the process\n"
+	    "  --json FILE, --svg FILE\n"
+	    "  --goals            exit with 1 if a goal is missed\npeers:",
+	    options.rounds);
+	for (size_t i = 0; i < PEERS; i++)
+		(void)printf(" %s", peers[i]->name);
+	(void)printf("\nworkloads:\n");
+	for (size_t i = 0; i < WORKLOADS; i++)
+		(void)printf("  %-14s %s\n", workloads[i].name,
+		    workloads[i].title);
+}
+
 int
 main(int argc, char *argv[])
 {
 	enum { ROUNDS = 256, QUICK, TIME, SETUP, PEER_LIST, WORKLOAD_LIST,
-	    HELPER, JSON, SVG, GOALS, CALLGRIND, MEASURE, WHO };
+	    HELPER, JSON, SVG, GOALS, CALLGRIND, MEASURE, WHO, HELP };
 	static const struct option known[] = {
 		{ "rounds", required_argument, NULL, ROUNDS },
 		{ "quick", no_argument, NULL, QUICK },
@@ -438,6 +460,7 @@ main(int argc, char *argv[])
 		{ "callgrind-pair", required_argument, NULL, CALLGRIND },
 		{ "measure", required_argument, NULL, MEASURE },
 		{ "who", no_argument, NULL, WHO },
+		{ "help", no_argument, NULL, HELP },
 		{ NULL, 0, NULL, 0 }
 	};
 	static struct results results;
@@ -493,6 +516,9 @@ main(int argc, char *argv[])
 		case WHO:
 			who = true;
 			break;
+		case HELP:
+			help();
+			return fflush(stdout) == 0 ? 0 : 2;
 		default:
 			return 2;
 		}

@@ -296,6 +296,8 @@ report_goals(FILE *out, const struct results *results)
 
 	(void)fprintf(out, "\n%-28s %10s %10s %10s\n", "goal", "limit", "aim",
 	    "is");
+	(void)fprintf(out, "(at most the limit, pass, or better the aim; of fill,"
+	    " at least; n/a: not measured)\n");
 	for (size_t i = 0; i < GOALS; i++) {
 		char title[96], limit[32], aim[32] = "", is[32] = "";
 		double value = 0;

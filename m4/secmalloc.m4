@@ -12,6 +12,8 @@
 AC_DEFUN([AM_PATH_SECMALLOC],
 [AC_REQUIRE([AC_PROG_CC])dnl
 AC_ARG_VAR([PKG_CONFIG], [path to pkg-config])dnl
+AC_ARG_VAR([PKG_CONFIG_PATH], [directories where pkg-config looks first])dnl
+AC_ARG_VAR([PKG_CONFIG_LIBDIR], [directories where pkg-config looks instead of its own])dnl
 AC_ARG_VAR([SECMALLOC_CFLAGS], [compiler flags for libsecmalloc, overriding pkg-config])dnl
 AC_ARG_VAR([SECMALLOC_LIBS], [linker flags for libsecmalloc, overriding pkg-config])dnl
 AC_PATH_TOOL([PKG_CONFIG], [pkg-config])
