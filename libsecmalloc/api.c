@@ -214,7 +214,7 @@ release(const char *function, void *ptr)
 		again = cache_spill(ptr);
 		if (!again)
 			fault = heap_free(ptr);
-		if (pool_leftovers())
+		if (pool_has_shrunk())
 			(void)cache_drain();
 		leave();
 		cache_attend();

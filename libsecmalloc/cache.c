@@ -155,7 +155,6 @@ drop_oldest(struct cache *cache, struct bin *bin, size_t n)
 	memmove(bin->slots, bin->slots + n, (count - n) * sizeof *bin->slots);
 	bin_set_count(bin, count - n);
 	count_large(cache, bin->class, 0, n);
-	bin->busy = true;
 }
 
 static void
@@ -187,8 +186,10 @@ leave_at_depot(struct cache *cache, struct bin *bin)
 		depot->busy = true;
 	}
 	pthread_mutex_unlock(&depot->lock);
-	if (fits)
+	if (fits) {
 		drop_oldest(cache, bin, n);
+		bin->busy = true;
+	}
 	return fits;
 }
 
@@ -223,19 +224,34 @@ fetch_from_depot(struct cache *cache, struct bin *bin)
 	return n != 0;
 }
 
-/* Gives the heap what a depot has; of IDLE ones the most, and no other's. */
+/* What is given to the heap of slots that nobody has. */
+enum drain { DRAIN_ALL, DRAIN_IDLE, DRAIN_LEFTOVERS };
+
+/*
+ * Of COUNT slots, gives those that HOW says, the oldest and most of them if they
+ * are IDLE: how many stay, which are then the first.  From those that are
+ * BUSY, LEFTOVERS takes what keeps a pool that would be empty without.
+ */
+static uint32_t
+drain(struct heap_slot *slots, uint32_t count, bool busy, enum drain how)
+{
+	uint32_t kept = how == DRAIN_ALL ? 0 : busy ? count : count / KEPT;
+
+	heap_give_slots(slots, count - kept);
+	memmove(slots, slots + (count - kept), kept * sizeof *slots);
+	return how == DRAIN_LEFTOVERS ?
+	    (uint32_t)heap_give_leftovers(slots, kept) : kept;
+}
+
 static bool
-drain_depot(struct depot *depot, bool idle)
+drain_depot(struct depot *depot, enum drain how)
 {
 	uint32_t count, kept;
 
 	pthread_mutex_lock(&depot->lock);
 	count = depot->count;
-	kept = !idle ? 0 : depot->busy ? count : count / KEPT;
-	if (count > kept) {
-		heap_give_slots(depot->slots + kept, count - kept);
-		CACHE_STORE(depot->count, kept);
-	}
+	kept = drain(depot->slots, count, depot->busy, how);
+	CACHE_STORE(depot->count, kept);
 	depot->busy = false;
 	pthread_mutex_unlock(&depot->lock);
 	return count > kept;
@@ -282,22 +298,20 @@ make_cache(struct cache *cache)
 	open_cache(cache);
 }
 
-/* Gives the heap what each bin has; of IDLE ones the most, and no other's. */
 static bool
-drain_cache(struct cache *cache, bool idle)
+drain_cache(struct cache *cache, enum drain how)
 {
 	bool any = false;
 
 	for (unsigned i = 0; i < CLASSES; i++) {
 		struct bin *bin = bin_of(cache, i);
 		uint32_t count = bin_count(bin);
-		uint32_t kept = !idle ? 0 : bin->busy ? count : count / KEPT;
+		uint32_t kept = drain(bin->slots, count, bin->busy, how);
 
-		if (count > kept) {
-			give_oldest(cache, bin, count - kept);
-			any = true;
-		}
+		bin_set_count(bin, kept);
+		count_large(cache, i, 0, count - kept);
 		bin->busy = false;
+		any |= count > kept;
 	}
 	return any;
 }
@@ -372,7 +386,7 @@ abandon(void)
 	if (holder == NULL)
 		return;
 	if (holder->cache->active)
-		(void)drain_cache(holder->cache, false);
+		(void)drain_cache(holder->cache, DRAIN_ALL);
 	memory_discard(holder->cache, cache_length());
 	holder->used = false;
 }
@@ -470,9 +484,9 @@ cache_drain(void)
 	bool any = false;
 
 	if (cache_mine->active)
-		any = drain_cache(cache_mine, false);
+		any = drain_cache(cache_mine, DRAIN_ALL);
 	for (unsigned i = 0; i < CLASSES; i++)
-		any = drain_depot(&depots[i], false) || any;
+		any = drain_depot(&depots[i], DRAIN_ALL) || any;
 	/* Other threads are asked to do the same, before they allocate. */
 	cache_close();
 	if (cache_mine->active)
@@ -491,7 +505,7 @@ cache_fill(size_t size, size_t align)
 	if (class == CLASSES || (cache = obtain()) == NULL || pool_lost())
 		return false;
 	if (!cache->open) {
-		(void)drain_cache(cache, false);
+		(void)drain_cache(cache, DRAIN_ALL);
 		open_cache(cache);
 	}
 	bin = bin_of(cache, class);
@@ -525,6 +539,7 @@ cache_spill(const void *ptr)
 		}
 	else
 		give_oldest(cache_mine, bin, (bin_count(bin) + 1) / 2);
+	bin->busy = true;
 	return true;
 }
 
@@ -595,12 +610,14 @@ cache_settle(void)
 {
 	struct cache *cache = cache_mine;
 	int error = errno; /* secfree() keeps it */
+	enum drain how;
 
 	cache->credit = CREDIT;
 	heap_lock();
-	(void)drain_cache(cache, true);
+	how = pool_leftovers() ? DRAIN_LEFTOVERS : DRAIN_IDLE;
+	(void)drain_cache(cache, how);
 	for (unsigned i = 0; i < CLASSES; i++)
-		(void)drain_depot(&depots[i], true);
+		(void)drain_depot(&depots[i], how);
 	heap_unlock();
 	errno = error;
 }

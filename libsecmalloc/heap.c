@@ -383,6 +383,19 @@ heap_give_slots(const struct heap_slot *slots, size_t n)
 		give_slot(slots[i]);
 }
 
+size_t
+heap_give_leftovers(struct heap_slot *slots, size_t n)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < n; i++)
+		if (pool_is_left_over(pool_find(slots[i].at)))
+			give_slot(slots[i]);
+		else
+			slots[kept++] = slots[i];
+	return kept;
+}
+
 /*
  * Objects.
  */

@@ -333,6 +333,12 @@ size_t heap_take_slots(unsigned class, struct heap_slot *slots, size_t n);
 void heap_give_slots(const struct heap_slot *slots, size_t n);
 
 /*
+ * The same for those of N slots whose pools hold little else.  Returns how many
+ * are left, which are the first of SLOTS then.
+ */
+size_t heap_give_leftovers(struct heap_slot *slots, size_t n);
+
+/*
  * *PTR becomes SIZE zeroed bytes at a multiple of ALIGN, a power of two; NULL
  * with errno.
  */

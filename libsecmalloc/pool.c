@@ -54,7 +54,7 @@ static struct {
 	size_t map_limit;
 	size_t spare; /* bytes in pools that are kept though they are empty */
 	bool lost, lost_news;
-	bool shrunk; /* of late: see pool_leftovers() */
+	bool shrunk; /* of late: see pool_has_shrunk() */
 	/* While a fork is made: */
 	struct source twin;
 	int relock[2]; /* pipe; the child's end closes once it has locked */
@@ -773,8 +773,8 @@ trim(struct pool *pool)
 		delete_pool(largest_spare());
 }
 
-static bool
-is_left_over(const struct pool *pool)
+bool
+pool_is_left_over(const struct pool *pool)
 {
 	return !pool->initial && !pool->dead && !is_empty(pool) &&
 	    pool->nblocks - pool->free_blocks <= pool->nblocks / LEFTOVER;
@@ -799,20 +799,25 @@ release_blocks(struct pool *pool, uint32_t from, uint32_t to)
 	if (is_empty(pool))
 		trim(pool);
 	else
-		state.shrunk |= is_left_over(pool);
+		state.shrunk |= pool_is_left_over(pool);
 }
 
 bool
 pool_leftovers(void)
 {
-	bool any = false;
-
-	if (!state.shrunk)
-		return false;
-	state.shrunk = false;
 	for (size_t i = 0; i < state.count; i++)
-		any |= is_left_over(state.table[i]);
-	return any;
+		if (pool_is_left_over(state.table[i]))
+			return true;
+	return false;
+}
+
+bool
+pool_has_shrunk(void)
+{
+	bool shrunk = state.shrunk;
+
+	state.shrunk = false;
+	return shrunk && pool_leftovers();
 }
 
 void

@@ -149,10 +149,14 @@ struct block *pool_take(size_t nblocks, size_t align, bool grow);
 void pool_give(struct block *head);
 
 /*
- * Whether pools became empty, or nearly so, since this was asked, and little is
- * all that keeps one from that.  It may be nothing that anybody needs.
+ * Whether little is all that keeps POOL, or any of them, from being empty.  It
+ * may be nothing that anybody needs.
  */
+bool pool_is_left_over(const struct pool *);
 bool pool_leftovers(void);
+
+/* The same, but true only once after runs were given back. */
+bool pool_has_shrunk(void);
 
 /* Gives back all but the first NBLOCKS of an OBJECT without a guard. */
 void pool_shorten(struct block *head, size_t nblocks);

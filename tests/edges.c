@@ -448,6 +448,54 @@ handler_comes_first(const void *unused)
 	return 0;
 }
 
+/* --- Giving back --- */
+
+static size_t
+locked(void)
+{
+	struct secmalloc_stats stats;
+
+	expect(secmalloc_stats(&stats) == 0);
+	return stats.locked_bytes;
+}
+
+/*
+ * What a program had at its most is free again, in no order, and scattered over
+ * a thread's cache and the depots; then it works with as much as these hold.
+ */
+static int
+shrinks_at_work(const void *unused)
+{
+	/* A few more than a thread keeps, so that it asks the depot. */
+	enum { MANY = 1 << 17, WORK = 65, FREES = 1 << 19 };
+	static void *objects[MANY], *work[WORK];
+	uint64_t random = 1;
+	size_t most;
+
+	(void)unused;
+	start();
+	for (size_t i = 0; i < MANY; i++)
+		expect((objects[i] = secmalloc(SIZE)) != NULL);
+	most = locked();
+	expect(most >= MANY * (size_t)SIZE);
+	for (size_t i = MANY; i > 0; i--) {
+		size_t other;
+
+		random = random * 6364136223846793005 + 1442695040888963407;
+		other = (size_t)(random >> 33) % i;
+		secfree(objects[other]);
+		objects[other] = objects[i - 1];
+	}
+	for (size_t n = 0; n < FREES; n += WORK) {
+		for (size_t i = 0; i < WORK; i++)
+			expect((work[i] = secmalloc(SIZE)) != NULL);
+		for (size_t i = 0; i < WORK; i++)
+			secfree(work[i]);
+	}
+	expect(locked() <= most / 2);
+	return 0;
+}
+
 /* --- */
 
 static const struct {
@@ -467,6 +515,8 @@ static const struct {
 	{ "i", errno_is_kept, "secfree() keeps errno, whatever it gives back" },
 	{ "i", child_of_any_moment,
 	    "a child of any moment can use all sizes" },
+	{ "i", shrinks_at_work,
+	    "memory goes back while a thread goes on with little of it" },
 	{ "hi", handler_comes_first,
 	    "a child's handler may free before the library's own has run" },
 };
