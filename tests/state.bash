@@ -2,12 +2,10 @@
 # What /proc says of the helper whose process id is HELPER; knows nothing of how
 # it was started.
 
-# field NAME: a line of the helper's /proc/PID/status, blanks as one.
+# field NAME: a line of the helper's /proc/PID/status, blanks as one. Not in a
+# loop of the shell's: bats comes by at each command of it.
 field() {
-	local words
-	while read -ra words; do
-		[ "${words[0]}" != "$1:" ] || echo "${words[*]:1}"
-	done <"/proc/$HELPER/status"
+	awk -v name="$1:" '$1 == name { $1 = ""; print substr($0, 2) }' "/proc/$HELPER/status"
 }
 
 # confined: nothing of its caller's is left, and no way to more than its task takes.
