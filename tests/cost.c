@@ -20,6 +20,8 @@
 
 enum {
 	ROUNDS = 101,
+	/* Measured once more, so often at most, if the machine was at work. */
+	TRIES = 3,
 	IN_USE = 1024 * 1024,
 	OBJECT = 16 * 1024,
 	/* What a start may cost over twice a spawn, in microseconds. */
@@ -104,52 +106,61 @@ compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/*
- * What it takes: of all, the lower quartile, since whatever else the machine does
- * only adds to it.
- */
 static int64_t
-cost(const char *what, int64_t samples[ROUNDS])
+median(const char *what, int64_t samples[ROUNDS])
 {
 	qsort(samples, ROUNDS, sizeof(*samples), compare);
-	diag("%-6s %6" PRId64 " us (median %" PRId64 ", upper quartile %" PRId64
-	    ")", what, samples[ROUNDS / 4], samples[ROUNDS / 2],
+	diag("%-6s %6" PRId64 " us (quartiles %" PRId64 " and %" PRId64 ")",
+	    what, samples[ROUNDS / 2], samples[ROUNDS / 4],
 	    samples[ROUNDS * 3 / 4]);
-	return samples[ROUNDS / 4];
+	return samples[ROUNDS / 2];
 }
 
-int
-main(void)
+static struct {
+	int64_t spawn, init, fork, child; /* medians */
+	unsigned failed;
+} cost;
+
+/* False if the machine was at something else, and starts so are far apart. */
+static bool
+measure(void)
 {
 	static int64_t spawns[ROUNDS], inits[ROUNDS], forks[ROUNDS],
 	    children[ROUNDS], plains[ROUNDS];
-	int64_t spawn, init, parent, child;
-	unsigned failed = 0;
 
-	shared = mmap(NULL, sizeof(*shared) + sizeof(*child_is_ready),
-	    PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (shared == MAP_FAILED)
-		bail_out("mmap: %s", strerror(errno));
-	child_is_ready = (int64_t *)(shared + 1);
 	for (int i = 0; i < ROUNDS; i++) {
-		failed += !run_worker(one_round, NULL, 20);
+		cost.failed += !run_worker(one_round, NULL, 20);
 		spawns[i] = shared->spawn;
 		inits[i] = shared->init;
 		forks[i] = shared->fork;
 		children[i] = shared->child;
 		plains[i] = shared->plain;
 	}
-	ok(failed == 0, "%d rounds of a start and a fork succeed", ROUNDS);
-	spawn = cost("spawn", spawns);
-	init = cost("init", inits);
-	(void)cost("plain", plains);
-	parent = cost("fork", forks);
-	child = cost("child", children);
-	ok(init <= 2 * spawn + INIT_MORE_US,
+	cost.spawn = median("spawn", spawns);
+	cost.init = median("init", inits);
+	(void)median("plain", plains);
+	cost.fork = median("fork", forks);
+	cost.child = median("child", children);
+	return inits[ROUNDS * 3 / 4] <= 2 * inits[ROUNDS / 4];
+}
+
+int
+main(void)
+{
+	shared = mmap(NULL, sizeof(*shared) + sizeof(*child_is_ready),
+	    PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (shared == MAP_FAILED)
+		bail_out("mmap: %s", strerror(errno));
+	child_is_ready = (int64_t *)(shared + 1);
+	for (unsigned tries = 0; !measure() && tries < TRIES; tries++)
+		;
+	ok(cost.failed == 0, "%d rounds of a start and a fork succeed",
+	    ROUNDS);
+	ok(cost.init <= 2 * cost.spawn + INIT_MORE_US,
 	    "a start costs at most two spawns of /bin/true and 1.5 ms");
-	ok(parent <= FORK_INITS * init,
+	ok(cost.fork <= FORK_INITS * cost.init,
 	    "with 1 MiB in use, fork() returns within five times a start");
-	ok(child <= FORK_INITS * init,
+	ok(cost.child <= FORK_INITS * cost.init,
 	    "and the child has its copy within five times a start");
 	return done_testing();
 }

@@ -1029,9 +1029,9 @@ static const struct {
 
 /*
  * ThreadSanitizer's books are locks and lists of all threads: of a child that is
- * made behind its back beside other threads it knows nothing that is true.  Of
- * one that fork() makes beside a thread that has just begun, sometimes neither:
- * an atomic store in the child (__tsan_atomic8_store) waits for that thread.
+ * made behind its back beside other threads it knows nothing that is true.  One
+ * that fork() makes beside a thread that has just begun was seen to stay for good
+ * in the tool's own part of an atomic store (__tsan_atomic8_store).
  */
 static bool
 is_possible(size_t i)
