@@ -20,6 +20,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 
 #include <err.h>
 #include <errno.h>
@@ -27,6 +28,7 @@
 #include <grp.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <linux/securebits.h>
 #include <linux/sockios.h>
 #include <paths.h>
@@ -50,12 +52,15 @@
 
 #define NAME "secmalloc-helper"
 
-/* Of Linux 6.3 and 5.1; older headers lack them. */
+/* Of Linux 6.3, 5.1 and 6.5; older headers lack them. */
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
 #endif
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+#ifndef SCM_PIDFD
+#define SCM_PIDFD 0x04
 #endif
 
 /* For whom memory is locked, and who is charged for it. */
@@ -170,6 +175,14 @@ uint64_t ledger_left(void);
 /* Prints who holds how much.  False with errno. */
 bool ledger_print(void);
 
+/* --- pulse.c -------------------------------------------------------------- */
+
+/*
+ * From here on the first 32 bits of a page tell of this process's end, for good.
+ * Returns the page's memfd, or -1 with errno.
+ */
+int pulse_start(void);
+
 /* --- locker.c ------------------------------------------------------------- */
 
 /* The pools of this conversation.  Written by the locker alone. */
@@ -183,6 +196,12 @@ extern struct locker {
 
 uint64_t page_size(void);
 
+/*
+ * A memfd that cannot be resized, executed, or opened by another process of
+ * this user through /proc.  -1 with errno.
+ */
+int memfd_make(size_t size);
+
 /* Sets the limit.  Whether memory can be locked, found out by doing it. */
 enum wire_status locker_open(uint64_t limit);
 
@@ -194,6 +213,9 @@ enum wire_status locker_grant(uint64_t bytes, uint32_t *id, int *fd);
 
 /* Locks the outstanding pool.  On failure it is withdrawn. */
 enum wire_status locker_lock(void);
+
+/* Makes a pool of FD, of BYTES, which becomes the locker's, and locks it. */
+enum wire_status locker_adopt(int fd, uint64_t bytes, uint32_t *id);
 
 /* Gives up a pool in whichever state.  False if there was none of that id. */
 bool locker_release(uint32_t id);
@@ -223,7 +245,8 @@ void sandbox_enter(void);
 /*
  * Answers on descriptor 0 until the other side ends the conversation or breaks
  * its rules, and closes it.  ABLE other than OK answers HELLO, and is all.
+ * PULSE is for the client.
  */
-void serve(enum wire_status able);
+void serve(enum wire_status able, int pulse);
 
 #endif

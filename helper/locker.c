@@ -35,11 +35,7 @@ page_size(void)
 	return (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-/*
- * A memfd that cannot be resized, executed, or opened by another process of
- * this user through /proc.  -1 with errno.
- */
-static int
+int
 memfd_make(size_t size)
 {
 	int fd = memfd_create(MFD_NAME, MFD_FLAGS | MFD_NOEXEC_SEAL);
@@ -93,7 +89,7 @@ locker_open(uint64_t limit)
 
 /* NULL, or what stands against another pool of BYTES. */
 static const char *
-pool_charge(uint64_t bytes)
+pool_limit(uint64_t bytes)
 {
 	if (bytes > locker.limit - locker.held)
 		return "limit or total";
@@ -102,24 +98,42 @@ pool_charge(uint64_t bytes)
 	return ledger_take(bytes / page_size());
 }
 
-enum wire_status
-locker_grant(uint64_t bytes, uint32_t *id, int *fd)
+static enum wire_status
+pool_charge(uint64_t bytes)
 {
 	const char *against;
 
 	if (bytes == 0 || bytes % page_size() != 0)
 		return refuse(WIRE_EINVAL, "%" PRIu64 " bytes", bytes);
-	if ((against = pool_charge(bytes)) != NULL)
+	if ((against = pool_limit(bytes)) != NULL)
 		return refuse(WIRE_EDQUOT, "%" PRIu64 " bytes more than %s",
 		    bytes, against);
+	return WIRE_OK;
+}
+
+/* One that is charged for, not locked yet. */
+static uint32_t
+pool_add(int fd, uint64_t bytes)
+{
+	locker.outstanding = ++last_id;
+	pools[pool_count++] = (struct pool){ MAP_FAILED, (size_t)bytes,
+	    last_id, fd };
+	locker.held += bytes;
+	return last_id;
+}
+
+enum wire_status
+locker_grant(uint64_t bytes, uint32_t *id, int *fd)
+{
+	enum wire_status status = pool_charge(bytes);
+
+	if (status != WIRE_OK)
+		return status;
 	if ((*fd = memfd_make((size_t)bytes)) == -1) {
 		ledger_give(bytes / page_size()); /* leaves errno alone */
 		return refuse_errno("a pool");
 	}
-	locker.outstanding = *id = ++last_id;
-	pools[pool_count++] = (struct pool){ MAP_FAILED, (size_t)bytes, *id,
-	    *fd };
-	locker.held += bytes;
+	*id = pool_add(*fd, bytes);
 	return WIRE_OK;
 }
 
@@ -154,7 +168,8 @@ pool_drop(struct pool *pool)
  * Sealed first, so that what is found populated cannot be punched out again.
  * Before Linux 5.1 there is no such seal; a client can then spoil its own
  * lock, nobody else's.  Populated, so that the pages are in the client's memory
- * cgroup and not in ours.
+ * cgroup and not in ours.  Blocks do not tell that: those of a client's own
+ * memfd may lie behind its end.
  */
 enum wire_status
 locker_lock(void)
@@ -167,7 +182,8 @@ locker_lock(void)
 		return WIRE_EINVAL;
 	if ((fcntl(pool->fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) == -1 &&
 	    errno != EINVAL) || fstat(pool->fd, &st) == -1 ||
-	    (uint64_t)st.st_blocks * 512 < pool->size)
+	    (uint64_t)st.st_size != pool->size ||
+	    lseek(pool->fd, 0, SEEK_HOLE) != st.st_size)
 		status = refuse(WIRE_EINVAL, "a pool that is not populated");
 	else if ((pool->base = memfd_lock(pool->fd, pool->size)) == MAP_FAILED)
 		status = refuse_errno("a lock");
@@ -179,6 +195,34 @@ locker_lock(void)
 	locker.locked_pools++;
 	locker.outstanding = 0;
 	return WIRE_OK;
+}
+
+/*
+ * A file that has these seals is a memfd.  Whose it is, and whether it was ever
+ * locked, is not asked: it is locked on the same terms as one of ours.
+ */
+enum wire_status
+locker_adopt(int fd, uint64_t bytes, uint32_t *id)
+{
+	const int seals = fcntl(fd, F_GET_SEALS);
+	enum wire_status status;
+	struct statfs fs;
+	uint32_t added;
+
+	/* Asked first: a file of FUSE might not answer the other. */
+	if (seals == -1 || (~seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != 0 ||
+	    fstatfs(fd, &fs) == -1 || fs.f_type != TMPFS_MAGIC)
+		status = refuse(WIRE_EINVAL, "what is no pool");
+	else
+		status = pool_charge(bytes);
+	if (status != WIRE_OK) {
+		close(fd);
+		return status;
+	}
+	added = pool_add(fd, bytes);
+	if ((status = locker_lock()) == WIRE_OK)
+		*id = added;
+	return status;
 }
 
 /* One that was reaped is still the client's to release. */

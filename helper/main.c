@@ -156,6 +156,7 @@ main(int argc, char *argv[])
 {
 	static struct client client;
 	enum wire_status able;
+	int pulse = -1;
 
 	if (argc < 1)
 		return EX_USAGE;
@@ -170,8 +171,10 @@ main(int argc, char *argv[])
 	limits_reset();
 	surroundings_reset();
 	able = service_prepare(&client);
+	if (able == WIRE_OK && (pulse = pulse_start()) == -1)
+		able = refuse_errno("a robust futex");
 	sandbox_enter();
-	serve(able);
+	serve(able, pulse);
 	locker_linger();
 	_exit(EX_OK);
 }

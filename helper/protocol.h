@@ -21,17 +21,27 @@
  *
  * type     request                  reply (status OK)
  * HELLO    a = lowest version,      a = version to use, b = what policy allows
- *          b = highest; the first   this user, c = what of that is left, bytes
- *          request, and only once
+ *          b = highest; the first   this user, c = what of that is left, bytes;
+ *          request, and only once   one descriptor: the pulse, see below
  * GRANT    a = bytes, whole pages   id = the pool's; one descriptor: a memfd of
  *                                   that size, sealed SHRINK|GROW, to be mapped
  *                                   and populated; one may be outstanding
  * LOCK     id = the granted pool's  a = bytes locked in this conversation; any
  *                                   other status withdraws the grant
+ * ADOPT    a = bytes; with one      id = the pool's; a = bytes locked in this
+ *          descriptor: a memfd as   conversation; not while one is outstanding
+ *          GRANT gives it, mapped
+ *          and populated, whose
+ *          helper is gone
  * RELEASE  id = a pool's, granted   a = bytes locked in this conversation
  *          or locked
  * STATUS   nothing                  a = bytes locked, b = pools locked,
  *                                   c = bytes left of the quota
+ *
+ * The pulse is a memfd of a page, to be mapped and read: its first 32 bits, in
+ * the machine's order, are a robust futex that the helper holds.  While they are
+ * without WIRE_PULSE_DIED, the helper lives, and what it has locked is locked,
+ * whatever becomes of the conversation.
  *
  * The header of HELLO and of its reply says version 1 for good, so that any two
  * can find out what they have in common; every other packet, the version that
@@ -65,8 +75,12 @@ enum wire_type {
 	WIRE_GRANT = 2,
 	WIRE_LOCK = 3,
 	WIRE_RELEASE = 4,
-	WIRE_STATUS = 5
+	WIRE_STATUS = 5,
+	WIRE_ADOPT = 6
 };
+
+/* FUTEX_OWNER_DIED, of linux/futex.h. */
+#define WIRE_PULSE_DIED UINT32_C(0x40000000)
 
 /* Not errno: its numbers differ between architectures. */
 enum wire_status {
@@ -74,7 +88,7 @@ enum wire_status {
 	WIRE_EPERM = 1,    /* the helper may not lock, or is not set up */
 	WIRE_EDQUOT = 2,   /* policy refuses */
 	WIRE_ENOMEM = 3,   /* the system, or an inherited limit, refuses */
-	WIRE_EINVAL = 4,   /* the size, or a pool that is not populated */
+	WIRE_EINVAL = 4,   /* the size, or no pool, or one that is not populated */
 	WIRE_EPROTO = 5    /* no version in common */
 };
 

@@ -24,8 +24,16 @@ struct reply {
 	int fd; /* to send with it, or -1 */
 };
 
+union control {
+	struct cmsghdr header;
+	unsigned char space[CMSG_SPACE(sizeof(int))];
+};
+
 static enum wire_status able_to_serve;
 static bool greeted;
+static int pulse;         /* to be sent with the reply to HELLO */
+static int received = -1; /* the descriptor that came with the request */
+static bool carried;      /* the last reply, a descriptor */
 
 /* The handlers: false if a field is set that has no meaning, or a wrong one. */
 static bool
@@ -40,6 +48,7 @@ hello(const struct wire_message *m, struct reply *r)
 		r->message.a = WIRE_VERSION;
 		r->message.b = locker.limit;
 		r->message.c = locker_left();
+		r->fd = pulse;
 	}
 	return true;
 }
@@ -72,6 +81,20 @@ release(const struct wire_message *m, struct reply *r)
 	return true;
 }
 
+/* What was received is the locker's, whatever comes of it. */
+static bool
+adopt(const struct wire_message *m, struct reply *r)
+{
+	const int fd = received;
+
+	if (m->id != 0 || m->b != 0)
+		return false;
+	received = -1;
+	r->message.status = locker_adopt(fd, m->a, &r->message.id);
+	r->message.a = r->message.status == WIRE_OK ? locker.locked : 0;
+	return true;
+}
+
 static bool
 status(const struct wire_message *m, struct reply *r)
 {
@@ -92,6 +115,7 @@ static const struct {
 	[WIRE_LOCK] = { GRANTED, lock },
 	[WIRE_RELEASE] = { READY | GRANTED, release },
 	[WIRE_STATUS] = { READY | GRANTED, status },
+	[WIRE_ADOPT] = { READY, adopt },
 };
 
 /*
@@ -113,23 +137,33 @@ request_await(void)
 }
 
 /*
- * The length of a request, 0 at the end, -1 if there is more to it than
- * bytes: there is no room for a descriptor, so that the kernel drops one that
- * comes nevertheless and tells by MSG_CTRUNC.  The socket's flags are also the
- * caller's, who may make it non-blocking, or blocking, at any time.
+ * The length of a request, 0 at the end, -1 if there is more to it than bytes
+ * and one descriptor: for what has no room the kernel sets MSG_CTRUNC.  The
+ * socket's flags and options are also the caller's, who may make it
+ * non-blocking, or have a pidfd come with each request, at any time.
  */
 static ssize_t
 request_receive(unsigned char packet[WIRE_REQUEST_LEN])
 {
+	union control control = { .header = { .cmsg_len = 0 } };
 	struct iovec iov = { packet, WIRE_REQUEST_LEN };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	struct msghdr msg;
 	ssize_t n;
 
 	do {
 		if (!request_await())
 			return 0;
+		/* Not CMSG_SPACE(): the padding is room for another one. */
+		msg = (struct msghdr){ .msg_iov = &iov, .msg_iovlen = 1,
+		    .msg_control = &control,
+		    .msg_controllen = CMSG_LEN(sizeof(int)) };
 		n = recvmsg(0, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	} while (n == -1 && (errno == EAGAIN || errno == EINTR));
+	/* Also of what has no bytes, or too many: to be closed. */
+	if (n != -1 && control.header.cmsg_len == CMSG_LEN(sizeof(int)) &&
+	    (control.header.cmsg_type == SCM_RIGHTS ||
+	    control.header.cmsg_type == SCM_PIDFD))
+		memcpy(&received, CMSG_DATA(&control.header), sizeof(int));
 	/* ECONNRESET: gone, and has left a reply unread. */
 	return n == -1 ? 0 :
 	    (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 ? n : -1;
@@ -142,11 +176,8 @@ request_receive(unsigned char packet[WIRE_REQUEST_LEN])
 static bool
 reply_send(const struct reply *r)
 {
-	union {
-		struct cmsghdr header;
-		unsigned char space[CMSG_SPACE(sizeof(int))];
-	} control = { { .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
-	    .cmsg_len = CMSG_LEN(sizeof(int)) } };
+	union control control = { { .cmsg_level = SOL_SOCKET,
+	    .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int)) } };
 	unsigned char packet[WIRE_REPLY_LEN];
 	struct iovec iov = { packet, sizeof(packet) };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
@@ -155,7 +186,10 @@ reply_send(const struct reply *r)
 
 	wire_pack(packet, WIRE_REPLY_LEN, &r->message);
 	memcpy(CMSG_DATA(&control.header), &r->fd, sizeof(int));
-	return sendmsg(0, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) == WIRE_REPLY_LEN;
+	if (sendmsg(0, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) != WIRE_REPLY_LEN)
+		return false;
+	carried = r->fd != -1;
+	return true;
 }
 
 static bool
@@ -167,10 +201,9 @@ reply_deliver(struct reply *r)
 		return false;
 	/* Of all helpers together, whose user is ours. */
 	locker_release(r->message.id);
-	r->message.id = 0;
-	r->message.status = refuse(WIRE_ENOMEM,
-	    "too many descriptors are under way");
-	r->fd = -1;
+	*r = (struct reply){ .message = { .version = WIRE_VERSION,
+	    .type = r->message.type, .status = refuse(WIRE_ENOMEM,
+	    "too many descriptors are under way") }, .fd = -1 };
 	return reply_send(r);
 }
 
@@ -183,7 +216,8 @@ request_handle(const unsigned char packet[WIRE_REQUEST_LEN], struct reply *r)
 	struct wire_message m;
 
 	if (wire_unpack(packet, WIRE_REQUEST_LEN, &m) == -1 ||
-	    m.version != WIRE_VERSION)
+	    m.version != WIRE_VERSION ||
+	    (received != -1) != (m.type == WIRE_ADOPT))
 		return false;
 	*r = (struct reply){ .message = { .version = WIRE_VERSION,
 	    .type = m.type }, .fd = -1 };
@@ -205,36 +239,45 @@ replies_are_read(void)
 static bool
 request_answer(const unsigned char packet[WIRE_REQUEST_LEN], ssize_t length)
 {
-	const char *wrong;
+	const char *wrong = NULL;
 	struct reply r;
 
-	if (length == 0)
-		return false;
-	wrong = !replies_are_read() ? "replies are not read" :
-	    length != WIRE_REQUEST_LEN || !request_handle(packet, &r) ?
-	    "malformed request" : NULL;
+	if (length != 0)
+		wrong = !replies_are_read() ? "replies are not read" :
+		    length != WIRE_REQUEST_LEN || !request_handle(packet, &r) ?
+		    "malformed request" : NULL;
+	if (received != -1)
+		close(received);
+	received = -1;
 	if (wrong != NULL)
 		refuse(WIRE_OK, "%s", wrong);
-	return wrong == NULL && reply_deliver(&r) &&
-	    (r.message.type != WIRE_HELLO || r.message.status == WIRE_OK);
+	if (length == 0 || wrong != NULL || !reply_deliver(&r))
+		return false;
+	if (r.message.type != WIRE_HELLO)
+		return true;
+	if (r.fd != -1)
+		close(r.fd); /* the pulse stays mapped */
+	return r.fd != -1;
 }
 
 void
-serve(enum wire_status able)
+serve(enum wire_status able, int given)
 {
 	unsigned char packet[WIRE_REQUEST_LEN];
 
 	able_to_serve = able;
+	pulse = given;
 	while (request_answer(packet, request_receive(packet)))
 		;
 	/* Others may hold descriptors of our end of the socket. */
 	shutdown(0, SHUT_RDWR);
 	/*
-	 * A descriptor that was not received counts against our account, of all
-	 * its helpers together; so its client's place is not free yet.  What is
-	 * left of requests goes, for one may hold the other end open.
+	 * A descriptor that was not received, of a pool or the pulse, counts
+	 * against our account, of all its helpers together; so its client's
+	 * place is not free yet.  What is left of requests goes, for one may
+	 * hold the other end open.
 	 */
-	while (locker.outstanding != 0 && !replies_are_read()) {
+	while (carried && !replies_are_read()) {
 		while (recvmsg(0, &(struct msghdr){ .msg_iovlen = 0 },
 		    MSG_DONTWAIT | MSG_TRUNC) > 0)
 			;

@@ -45,6 +45,7 @@
  *   EINVAL   an argument or a field of the configuration is not valid
  *   EALREADY the library has started with another configuration
  *   EMFILE, ENFILE   no descriptor was left to reach the helper with
+ *   ENOTSUP  what was asked for is not to be had here
  *
  * Where several ways to lock memory are tried in vain, errno is EDQUOT if a
  * helper said so, else what the first one said that did not say EPERM.
@@ -111,6 +112,16 @@ enum {
 	SECMALLOC_FORK_DENY = 1
 };
 
+/* secmalloc_config.flags: what is wanted besides; any of them, by bitwise or. */
+enum {
+	/*
+	 * Pools that a helper locks are locked by this process as well, each as
+	 * far as RLIMIT_MEMLOCK goes: so that they stay locked between the death
+	 * of a helper and the moment when it is noticed.
+	 */
+	SECMALLOC_BELT = 1
+};
+
 /*
  * How to start.  All bytes zero means the defaults: use memset() or = {0}, so
  * that fields which later versions take from the reserved ones are zero too.
@@ -148,14 +159,17 @@ struct secmalloc_config {
 	void (*on_misuse)(const char *function, const char *what, void *data);
 	/*
 	 * Called once when it is noticed that memory handed out before is no
-	 * longer locked, from the thread whose call noticed it and before that
-	 * call returns.  Any function of this library may be called from it.
+	 * longer locked and could not be locked anew, from the thread whose call
+	 * noticed it and before that call returns.  Any function of this library
+	 * may be called from it.
 	 */
 	void (*on_lock_lost)(void *data);
 	/* Handed to both. */
 	void *callback_data;
+	/* SECMALLOC_BELT. */
+	size_t flags;
 	/* Zero. */
-	void *reserved[8];
+	void *reserved[7];
 };
 
 /* What secmalloc_stats() fills in. */
@@ -254,10 +268,23 @@ SECMALLOC_API int secmalloc_stats(struct secmalloc_stats *stats);
 
 /*
  * Asks whoever locks (the helper, or the kernel's /proc/self/smaps) whether
- * every pool is locked now.  0, or -1 with ENOLCK, or with EMFILE, ENFILE or
- * ENOMEM if that could not be found out; 0 before a start.
+ * every pool is locked now, and has what is not locked anew: by another helper,
+ * or else by this process, as far as its RLIMIT_MEMLOCK goes.  0, or -1 with
+ * ENOLCK, or with EMFILE, ENFILE or ENOMEM if that could not be found out; 0
+ * before a start.
  */
 SECMALLOC_API int secmalloc_verify(void);
+
+/*
+ * Returns a descriptor that becomes readable when the helper that locks ends,
+ * for an event loop, which then calls secmalloc_verify(), and this function
+ * again: the next helper has another descriptor.  It is the library's: not to be
+ * read from, nor closed.  -1 with ENOTSUP if there is none to be had: this
+ * process locks for itself, or the host has closed what belonged to a helper
+ * that keeps locks yet; or with what secmalloc_init() and secmalloc_verify()
+ * fail with.  Starts the library if need be.
+ */
+SECMALLOC_API int secmalloc_lock_fd(void);
 
 /*
  * Wipes and gives back everything.  Every pointer that was returned before is

@@ -50,6 +50,7 @@ take_config(const struct secmalloc_config *config)
 	    config->fork_policy < SECMALLOC_FORK_COPY ||
 	    config->fork_policy > SECMALLOC_FORK_DENY ||
 	    config->pool_size > PTRDIFF_MAX ||
+	    (config->flags & ~(size_t)SECMALLOC_BELT) != 0 ||
 	    (path != NULL && (path[0] != '/' ||
 	    strlen(path) >= sizeof state.helper_path)) ||
 	    !is_zero(config->reserved, sizeof config->reserved /
@@ -76,6 +77,7 @@ start(void)
 		.max_locked = config->max_locked,
 		.mode = config->mode,
 		.copy_on_fork = config->fork_policy == SECMALLOC_FORK_COPY,
+		.belt = (config->flags & SECMALLOC_BELT) != 0,
 		.helper_path = state.helper_path[0] != '\0' ?
 		    state.helper_path : NULL
 	};
@@ -170,6 +172,7 @@ allocate_locked(void **ptr, size_t align, size_t size, bool *again)
 	*again = false;
 	enter();
 	if (start() == 0) {
+		(void)pool_keep();
 		*again = cache_fill(size, align);
 		if (!*again)
 			fault = heap_allocate(ptr, size, align);
@@ -453,7 +456,7 @@ secmalloc_is_secure(const void *ptr)
 	int error = errno, secure;
 
 	enter();
-	secure = !pool_lost() && heap_contains(ptr);
+	secure = pool_keep() && heap_contains(ptr);
 	leave();
 	errno = error;
 	return secure;
@@ -492,6 +495,17 @@ __attribute__((constructor)) static void
 look_at_environment(void)
 {
 	report_start(secmalloc_stats);
+}
+
+int
+secmalloc_lock_fd(void)
+{
+	int fd;
+
+	enter();
+	fd = start() == 0 ? pool_lock_fd() : -1;
+	leave();
+	return fd;
 }
 
 int

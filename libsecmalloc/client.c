@@ -152,34 +152,46 @@ spawn_helper(const char *path, int socket)
 	}
 }
 
-static bool
-is_ours(const struct client *client)
+/* The conversation is over; what the pulse tells is true yet. */
+static void
+hang_up(struct client *client)
 {
-	struct stat st;
-
-	return client->fd != -1 && fstat(client->fd, &st) == 0 &&
-	    st.st_dev == client->dev && st.st_ino == client->ino;
+	descriptor_close(&client->socket);
 }
 
 void
 client_close(struct client *client)
 {
-	if (is_ours(client))
-		(void)close(client->fd);
-	client->fd = -1;
+	hang_up(client);
+	if (client->pulse != NULL)
+		memory_unreserve((void *)(uintptr_t)client->pulse,
+		    memory_page_size());
+	client->pulse = NULL;
 }
 
+/* With the descriptor FD, or none: -1. */
 static int
-send_request(int socket, const struct wire_message *request)
+send_request(int socket, const struct wire_message *request, int fd)
 {
+	union {
+		struct cmsghdr header;
+		unsigned char bytes[CMSG_SPACE(sizeof(int))];
+	} control = { { .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
+	    .cmsg_len = CMSG_LEN(sizeof(int)) } };
 	unsigned char packet[WIRE_REQUEST_LEN];
+	struct iovec iov = { .iov_base = packet, .iov_len = sizeof packet };
+	struct msghdr msg = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = fd == -1 ? NULL : &control,
+		.msg_controllen = fd == -1 ? 0 : sizeof control
+	};
 	ssize_t sent;
 
 	wire_pack(packet, sizeof packet, request);
+	memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
 	/* There is room: the one before has been answered. */
 	do
-		sent = send(socket, packet, sizeof packet,
-		    MSG_NOSIGNAL | MSG_DONTWAIT);
+		sent = sendmsg(socket, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
 	while (sent == -1 && errno == EINTR);
 	return sent == (ssize_t)sizeof packet ? 0 : -1;
 }
@@ -291,26 +303,27 @@ errno_of_status(uint32_t status)
 }
 
 /*
- * Asks and waits for the answer.  FD is where the one descriptor goes that a
- * reply of status OK must carry, or NULL if it must carry none.  A reply that
- * is late, malformed or of another request leaves no way to tell what the next
- * one belongs to, so that it ends the conversation: ENOLCK.
+ * Asks and waits for the answer.  GIVEN is the descriptor to send, or -1.  GOT
+ * is where the one goes that a reply of status OK must carry, or NULL if it
+ * must carry none.  A reply that is late, malformed or of another request
+ * leaves no way to tell what the next one belongs to, so that it ends the
+ * conversation: ENOLCK.
  */
 static int
-converse(struct client *client, const struct wire_message *request,
-    struct wire_message *reply, int *fd)
+converse(struct client *client, const struct wire_message *request, int given,
+    struct wire_message *reply, int *got)
 {
-	int got = -1, fds = -1;
+	int socket = client->socket.fd, came = -1, n = -1;
 
-	if (is_ours(client) && send_request(client->fd, request) == 0)
-		fds = receive_reply(client->fd, reply, &got);
-
-	if (fds == -1 || reply->version != WIRE_VERSION ||
+	if (descriptor_is_ours(&client->socket) &&
+	    send_request(socket, request, given) == 0)
+		n = receive_reply(socket, reply, &came);
+	if (n == -1 || reply->version != WIRE_VERSION ||
 	    reply->type != request->type ||
-	    fds != (reply->status == WIRE_OK && fd != NULL)) {
-		if (got != -1)
-			(void)close(got);
-		client_close(client);
+	    n != (reply->status == WIRE_OK && got != NULL)) {
+		if (came != -1)
+			(void)close(came);
+		hang_up(client);
 		errno = ENOLCK;
 		return -1;
 	}
@@ -318,9 +331,53 @@ converse(struct client *client, const struct wire_message *request,
 		errno = errno_of_status(reply->status);
 		return -1;
 	}
-	if (fd != NULL)
-		*fd = got;
+	if (got != NULL)
+		*got = came;
 	return 0;
+}
+
+/*
+ * Of a descriptor that came with a reply: whether it is SIZE bytes, sealed
+ * against becoming fewer, which would turn a touch into a SIGBUS.
+ */
+int
+client_check(int fd, size_t size)
+{
+	struct stat st;
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	if (seals == -1 || (seals & F_SEAL_SHRINK) == 0 ||
+	    fstat(fd, &st) == -1 || (uintmax_t)st.st_size != size) {
+		errno = EPROTO;
+		return -1;
+	}
+	return 0;
+}
+
+/* Maps the page of FD, which is closed. */
+static int
+take_pulse(struct client *client, int fd)
+{
+	size_t size = memory_page_size();
+	void *page = NULL;
+	int error;
+
+	if (fd == -1) {
+		errno = EMFILE;
+		return -1;
+	}
+	if (client_check(fd, size) == 0 &&
+	    (page = memory_reserve(size)) != NULL) {
+		if (memory_map_readable(page, size, fd) == 0)
+			client->pulse = page;
+		else {
+			error = errno;
+			memory_unreserve(page, size);
+			errno = error;
+		}
+	}
+	(void)close(fd); /* which leaves errno alone */
+	return client->pulse != NULL ? 0 : -1;
 }
 
 static int
@@ -330,52 +387,20 @@ say_hello(struct client *client)
 		.version = WIRE_VERSION, .type = WIRE_HELLO,
 		.a = WIRE_VERSION, .b = WIRE_VERSION
 	};
+	int pulse;
 
-	if (converse(client, &hello, &reply, NULL) == -1) {
+	if (converse(client, &hello, -1, &reply, &pulse) == -1) {
 		/* It ended without a word: it is not the helper we know. */
 		if (errno == ENOLCK)
 			errno = EPROTO;
 		return -1;
 	}
-	if (reply.a != WIRE_VERSION) {
-		errno = EPROTO;
-		return -1;
-	}
-	return 0;
-}
-
-/* Not among 0 to 2, where the host has closed one: it writes there yet. */
-static int
-above_standard(int fd)
-{
-	int moved;
-
-	if (fd == -1 || fd > STDERR_FILENO)
-		return fd;
-	moved = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-	if (moved == -1 && errno == EINVAL)
-		errno = EMFILE; /* RLIMIT_NOFILE leaves only those */
-	(void)close(fd); /* which leaves errno alone */
-	return moved;
-}
-
-/* Makes FD, a new socket or -1, the client's; closes it if that fails. */
-static int
-remember(struct client *client, int fd)
-{
-	struct stat st;
-
-	if ((fd = above_standard(fd)) == -1)
-		return -1;
-	if (fstat(fd, &st) == -1) {
-		(void)close(fd);
-		errno = ENOMEM;
-		return -1;
-	}
-	client->fd = fd;
-	client->dev = st.st_dev;
-	client->ino = st.st_ino;
-	return 0;
+	if (reply.a == WIRE_VERSION)
+		return take_pulse(client, pulse);
+	if (pulse != -1)
+		(void)close(pulse);
+	errno = EPROTO;
+	return -1;
 }
 
 /* Starts the helper at PATH with the other end of our socket. */
@@ -386,7 +411,7 @@ start_helper(struct client *client, const char *path)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == -1)
 		return -1;
-	if (remember(client, pair[0]) == -1 ||
+	if (descriptor_keep(&client->socket, pair[0]) == -1 ||
 	    spawn_helper(path, pair[1]) == -1)
 		error = errno;
 	(void)close(pair[1]);
@@ -435,8 +460,9 @@ connect_helper(struct client *client, const char *path)
 		return -1;
 	}
 	memcpy(address.sun_path, path, length);
-	if (remember(client, socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC,
-	    0)) == 0 && connect_in_time(client->fd, &address) == 0)
+	if (descriptor_keep(&client->socket, socket(AF_UNIX,
+	    SOCK_SEQPACKET | SOCK_CLOEXEC, 0)) == 0 &&
+	    connect_in_time(client->socket.fd, &address) == 0)
 		return 0;
 	switch (errno) {
 	case EMFILE:
@@ -462,7 +488,7 @@ client_open(struct client *client, const char *path)
 	struct stat st;
 	int error;
 
-	client->fd = -1;
+	*client = (struct client){ .socket.fd = -1 };
 	/* Where there is no helper, that is all it takes to find out. */
 	if (stat(path, &st) == -1) {
 		if (errno != ENOMEM)
@@ -485,7 +511,7 @@ client_grant(struct client *client, size_t size, uint32_t *id, int *fd)
 		.version = WIRE_VERSION, .type = WIRE_GRANT, .a = size
 	};
 
-	if (converse(client, &grant, &reply, fd) == -1)
+	if (converse(client, &grant, -1, &reply, fd) == -1)
 		return -1;
 	*id = reply.id;
 	if (*fd != -1)
@@ -502,7 +528,7 @@ client_lock(struct client *client, uint32_t id)
 		.version = WIRE_VERSION, .type = WIRE_LOCK, .id = id
 	};
 
-	return converse(client, &lock, &reply, NULL);
+	return converse(client, &lock, -1, &reply, NULL);
 }
 
 int
@@ -512,7 +538,7 @@ client_release(struct client *client, uint32_t id)
 		.version = WIRE_VERSION, .type = WIRE_RELEASE, .id = id
 	};
 
-	return converse(client, &release, &reply, NULL);
+	return converse(client, &release, -1, &reply, NULL);
 }
 
 int
@@ -522,23 +548,44 @@ client_status(struct client *client, uint64_t *pools, uint64_t *bytes)
 		.version = WIRE_VERSION, .type = WIRE_STATUS
 	};
 
-	if (converse(client, &status, &reply, NULL) == -1)
+	if (converse(client, &status, -1, &reply, NULL) == -1)
 		return -1;
 	*bytes = reply.a;
 	*pools = reply.b;
 	return 0;
 }
 
-bool
-client_alive(struct client *client)
+int
+client_adopt(struct client *client, size_t size, int fd, uint32_t *id)
 {
-	struct pollfd peer;
+	struct wire_message reply, adopt = {
+		.version = WIRE_VERSION, .type = WIRE_ADOPT, .a = size
+	};
+
+	if (converse(client, &adopt, fd, &reply, NULL) == -1)
+		return -1;
+	*id = reply.id;
+	return 0;
+}
+
+bool
+client_answers(struct client *client)
+{
+	struct pollfd peer = { .fd = client->socket.fd,
+	    .events = POLLIN | POLLRDHUP };
 	int ready;
 
-	if (!is_ours(client))
+	if (!descriptor_is_ours(&client->socket))
 		return false;
 	/* It never speaks first: anything to see here is its end. */
-	peer = (struct pollfd){ .fd = client->fd, .events = POLLIN | POLLRDHUP };
 	ready = poll(&peer, 1, 0);
 	return ready == 0 || (ready == -1 && errno == EINTR);
+}
+
+bool
+client_lives(const struct client *client)
+{
+	return client->pulse != NULL &&
+	    (__atomic_load_n(client->pulse, __ATOMIC_RELAXED) &
+	    WIRE_PULSE_DIED) == 0;
 }

@@ -9,16 +9,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/types.h>
+
+#include "descriptor.h"
 
 struct client {
-	int fd; /* -1: no conversation */
-	/*
-	 * What fd was when it was ours: a host may close descriptors that it
-	 * did not open, and get the same number for another file.
-	 */
-	dev_t dev;
-	ino_t ino;
+	struct descriptor socket; /* while there is a conversation */
+	const uint32_t *pulse;    /* see helper/protocol.h; NULL: not open */
 };
 
 /*
@@ -32,16 +28,26 @@ struct client {
  */
 int client_open(struct client *, const char *path);
 
-/* The rest return 0, or -1 with errno; ENOLCK if the helper is gone. */
+/* These return 0, or -1 with errno; ENOLCK if the conversation is over. */
 int client_grant(struct client *, size_t size, uint32_t *id, int *fd);
 int client_lock(struct client *, uint32_t id);
+int client_adopt(struct client *, size_t size, int fd, uint32_t *id);
 int client_release(struct client *, uint32_t id);
 int client_status(struct client *, uint64_t *pools, uint64_t *bytes);
 
-/* Whether the other end is there. */
-bool client_alive(struct client *);
+/* Whether FD is a memfd of SIZE bytes that cannot shrink; -1 with EPROTO. */
+int client_check(int fd, size_t size);
 
-/* Closes what is still ours. */
+/* Whether the conversation goes on, as far as one look tells. */
+bool client_answers(struct client *);
+
+/*
+ * Whether the helper lives, and so keeps its locks, conversation or not.  Needs
+ * no descriptor and no system call.
+ */
+bool client_lives(const struct client *);
+
+/* Closes what is still ours, and forgets the helper. */
 void client_close(struct client *);
 
 #endif

@@ -951,6 +951,8 @@ rebuild(void)
 void
 heap_fork_prepare(bool moving)
 {
+	/* If it fails: what is not locked here may be so in the child. */
+	(void)pool_keep();
 	pool_fork_prepare(copy_pool, moving);
 }
 

@@ -127,9 +127,10 @@ memory_unreserve(void *at, size_t size)
 }
 
 static int
-map_at(void *at, size_t size, int protection, int flags, int fd)
+map_at(void *at, size_t size, int protection, int flags, int fd, size_t from)
 {
-	if (mmap(at, size, protection, flags | MAP_FIXED, fd, 0) == MAP_FAILED)
+	if (mmap(at, size, protection, flags | MAP_FIXED, fd, (off_t)from) ==
+	    MAP_FAILED)
 		return -1;
 #ifdef __SANITIZE_ADDRESS__
 	/* AddressSanitizer may remember a stack that was here before. */
@@ -143,13 +144,19 @@ int
 memory_map_private(void *at, size_t size)
 {
 	return map_at(at, size, PROT_READ | PROT_WRITE,
-	    MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
 int
-memory_map_shared(void *at, size_t size, int fd)
+memory_map_shared(void *at, size_t size, int fd, size_t from)
 {
-	return map_at(at, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+	return map_at(at, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, from);
+}
+
+int
+memory_map_readable(void *at, size_t size, int fd)
+{
+	return map_at(at, size, PROT_READ, MAP_SHARED, fd, 0);
 }
 
 int
@@ -158,7 +165,7 @@ memory_close_off(void *at, size_t size)
 	/* So that there is room, under the same, for what is to replace it. */
 	(void)unlock(at, size);
 	if (map_at(at, size, PROT_NONE,
-	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1) == -1)
+	    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0) == -1)
 		return -1;
 	(void)unlock(at, size); /* as of a reservation */
 	return 0;

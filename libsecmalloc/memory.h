@@ -28,8 +28,11 @@ void *memory_reserve(size_t size);
 void memory_unreserve(void *at, size_t size);
 
 /* Replaces the mapping at AT, which was reserved, by readable and writable ... */
-int memory_map_private(void *at, size_t size);       /* zero pages of our own */
-int memory_map_shared(void *at, size_t size, int fd); /* pages of FD, shared */
+int memory_map_private(void *at, size_t size); /* zero pages of our own */
+/* pages of FD, shared, which are FROM bytes behind its beginning */
+int memory_map_shared(void *at, size_t size, int fd, size_t from);
+/* ... or by such as can only be read ... */
+int memory_map_readable(void *at, size_t size, int fd);
 /* ... or, once more, by nothing that can be touched. */
 int memory_close_off(void *at, size_t size);
 

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "fatal.h"
@@ -31,7 +32,20 @@ enum {
 	/* What a guard may take: it parts a mapping in three. */
 	MAPPINGS_OF_GUARD = 2,
 	/* Pool, records and books, and what is between them. */
-	MAPPINGS_OF_POOL = 8
+	MAPPINGS_OF_POOL = 8,
+	/* One for each pool, one without, a child's, and this process. */
+	SOURCES_MAX = POOLS_MAX + 3,
+	/* Between two attempts to lock what is not; the first waits that long. */
+	RETRY_MS = 250,
+	/* Helpers that may die while they are handed what another had locked. */
+	HELPERS_TRIED = 8,
+	/* The fewest pages that are left out of the middle of a copy. */
+	GAP_PAGES_MIN = 4,
+	/* ... which costs two mappings: of all pools together, and of one. */
+	HOLES_MAX = 4096,
+	HOLES_OF_POOL_MAX = 1024,
+	MAPPINGS_OF_HOLE = 2,
+	RANGES_MAX = POOLS_MAX + HOLES_MAX
 };
 
 #if SIZE_MAX > UINT32_MAX
@@ -44,7 +58,10 @@ enum {
 
 static struct {
 	struct pool_config config;
-	struct source source;
+	const struct source_ops *ops; /* of which kind the sources are; or NULL */
+	struct source *source;        /* the one that is asked for more; or NULL */
+	struct source sources[SOURCES_MAX];
+	size_t sources_used;          /* all that are open are before it */
 	struct pool *chain;
 	struct pool *table[POOLS_MAX]; /* sorted by address */
 	size_t count;
@@ -54,9 +71,10 @@ static struct {
 	size_t map_limit;
 	size_t spare; /* bytes in pools that are kept though they are empty */
 	bool lost, lost_news;
+	int64_t retry; /* not before, if lost; CLOCK_MONOTONIC in ms */
 	bool shrunk; /* of late: see pool_has_shrunk() */
 	/* While a fork is made: */
-	struct source twin;
+	struct source *twin;
 	int relock[2]; /* pipe; the child's end closes once it has locked */
 	bool prepared;
 } state;
@@ -88,42 +106,32 @@ pool_lost_news(void)
 }
 
 /*
- * The source.
+ * Sources.
  */
 
-static int
-open_with(struct source *source, const struct source_ops *ops)
+/* There always is one. */
+static struct source *
+unused_source(void)
 {
+	size_t i = 0;
+
+	while (state.sources[i].ops != NULL)
+		i++;
+	if (state.sources_used <= i)
+		state.sources_used = i + 1;
+	state.sources[i] = (struct source){ .ops = NULL };
+	return &state.sources[i];
+}
+
+static struct source *
+open_with(const struct source_ops *ops)
+{
+	struct source *source = unused_source();
+
 	if (ops->open(source, state.config.helper_path) == -1)
-		return -1;
+		return NULL;
 	source->ops = ops;
-	return 0;
-}
-
-/* Whoever may lock, in the order of secmalloc_config.mode. */
-static int
-open_source(struct source *source)
-{
-	int error = EPERM;
-
-	if (state.config.mode != SECMALLOC_MODE_INPROCESS) {
-		if (open_with(source, &source_helper) == 0)
-			return 0;
-		error = errno;
-	}
-	if (state.config.mode != SECMALLOC_MODE_HELPER) {
-		if (open_with(source, &source_inprocess) == 0)
-			return 0;
-		error = source_refusal(error, errno);
-	}
-	errno = error;
-	return -1;
-}
-
-static int
-require_source(void)
-{
-	return state.source.ops != NULL ? 0 : open_source(&state.source);
+	return source;
 }
 
 static void
@@ -132,6 +140,56 @@ close_source(struct source *source)
 	if (source->ops != NULL)
 		source->ops->close(source);
 	source->ops = NULL;
+}
+
+/* Whoever may lock, in the order of secmalloc_config.mode; then for good. */
+static struct source *
+open_source(void)
+{
+	struct source *source = NULL;
+	int error = EPERM;
+
+	if (state.ops != NULL)
+		return open_with(state.ops);
+	if (state.config.mode != SECMALLOC_MODE_INPROCESS &&
+	    (source = open_with(&source_helper)) == NULL)
+		error = errno;
+	if (source == NULL && state.config.mode != SECMALLOC_MODE_HELPER &&
+	    (source = open_with(&source_inprocess)) == NULL)
+		error = source_refusal(error, errno);
+	if (source != NULL)
+		state.ops = source->ops;
+	errno = error;
+	return source;
+}
+
+/* A source without a pool is of use only if it can be asked for one. */
+static void
+forsake(struct source *source)
+{
+	if (source->pools == 0 && source != state.source)
+		close_source(source);
+}
+
+static bool
+keeps(const struct source *source)
+{
+	return !source->failed && source->ops->keeps(source);
+}
+
+/* One that lives and answers: if the last one does not, another. */
+static int
+require_source(void)
+{
+	struct source *was = state.source;
+
+	if (was != NULL && keeps(was) && was->ops->answers(was))
+		return 0;
+	state.source = NULL;
+	if (was != NULL)
+		forsake(was);
+	state.source = open_source();
+	return state.source != NULL ? 0 : -1;
 }
 
 /*
@@ -398,6 +456,17 @@ mark_inner(struct pool *pool, uint32_t head, uint32_t from, uint32_t to)
 	}
 }
 
+static void
+mark_absent(struct pool *pool, uint32_t from, uint32_t to)
+{
+	if (from == to)
+		return;
+	mark_inner(pool, from, from + 1, to);
+	PUBLISH(pool->blocks[from].nblocks, to - from);
+	PUBLISH(pool->blocks[from].kind, BLOCK_ABSENT);
+	pool->absent_blocks += to - from;
+}
+
 /* The first of NBLOCKS within the free run at HEAD, or the end of it. */
 static uint32_t
 fit(const struct block *head, uint32_t nblocks, size_t align)
@@ -463,6 +532,393 @@ withdraw_runs(struct pool *pool)
 }
 
 /*
+ * Holes.  A child gets pages for what is in use, and for small gaps between.
+ */
+
+struct hole {
+	uint32_t from, to; /* whole pages */
+	uint32_t end;      /* the head after it */
+};
+
+static uint32_t
+page_blocks(void)
+{
+	return (uint32_t)(memory_page_size() >> BLOCK_SHIFT);
+}
+
+/* The head after the last of those that are vacant, from the one at AT on. */
+static uint32_t
+vacancy_end(const struct pool *pool, uint32_t at, bool also_free)
+{
+	const struct block *blocks = pool->blocks;
+
+	while (at < pool->nblocks && (blocks[at].kind == BLOCK_ABSENT ||
+	    (also_free && blocks[at].kind == BLOCK_FREE)))
+		at += blocks[at].nblocks;
+	return at;
+}
+
+/* What is vacant from AT to END, if it is GAP or more; or else of no blocks. */
+static struct hole
+hole_in(uint32_t at, uint32_t end, uint32_t gap)
+{
+	uint32_t page = page_blocks();
+	uint32_t from = (at + page - 1) / page * page, to = end / page * page;
+
+	if (to <= from || to - from < gap)
+		from = to = end;
+	return (struct hole){ from, to, end };
+}
+
+/*
+ * The next hole of POOL from the head at AT on.  It is what is ABSENT; or with
+ * a GAP, where that many blocks or more are ABSENT or FREE.  Where there is
+ * none, it is of no blocks, at the end of the pool.
+ */
+static struct hole
+next_hole(const struct pool *pool, uint32_t at, uint32_t gap)
+{
+	while (at < pool->nblocks) {
+		uint32_t end = vacancy_end(pool, at, gap != 0);
+		struct hole hole = hole_in(at, end, gap);
+
+		if (hole.from != hole.to)
+			return hole;
+		at = end == pool->nblocks ? end :
+		    end + pool->blocks[end].nblocks;
+	}
+	return (struct hole){ at, at, at };
+}
+
+static struct source_range ranges[RANGES_MAX];
+
+/*
+ * Writes to ranges[], from N on, what of POOL is in none of its holes, as if it
+ * were at BASE.  Returns how many there are then.
+ */
+static size_t
+add_ranges(size_t n, const struct pool *pool, unsigned char *base,
+    uint32_t gap)
+{
+	struct hole hole = { 0, 0, 0 };
+
+	do {
+		uint32_t from = hole.to;
+
+		hole = next_hole(pool, hole.end, gap);
+		if (hole.from > from)
+			ranges[n++] = (struct source_range){
+				base + ((size_t)from << BLOCK_SHIFT),
+				(size_t)(hole.from - from) << BLOCK_SHIFT
+			};
+	} while (hole.from != hole.to);
+	return n;
+}
+
+/* The same for one that is as it is. */
+static size_t
+ranges_of(const struct pool *pool)
+{
+	return add_ranges(0, pool, pool->base, 0);
+}
+
+/*
+ * Guards.
+ */
+
+static void *
+guard_page(const struct block *head)
+{
+	return (unsigned char *)block_address(head) +
+	    ((size_t)head->nblocks << BLOCK_SHIFT) - memory_page_size();
+}
+
+void
+pool_guard(struct block *head)
+{
+	size_t mappings = (state.guards + 1) * MAPPINGS_OF_GUARD +
+	    state.count * MAPPINGS_OF_POOL;
+
+	if (mappings >= state.map_limit / 2 ||
+	    memory_make_inaccessible(guard_page(head),
+	    memory_page_size()) == -1)
+		return;
+	head->guarded = true;
+	state.guards++;
+}
+
+void
+pool_unguard(struct block *head)
+{
+	uint32_t page = page_blocks();
+	uint32_t end = index_of(head) + head->nblocks;
+	struct block *lost = &head->pool->blocks[end - page];
+
+	if (!head->guarded)
+		return;
+	head->guarded = false;
+	state.guards--;
+	if (memory_make_writable(guard_page(head), memory_page_size()) == 0)
+		return;
+	/* A run of its own; in a pool that is never empty from here on. */
+	mark_inner(head->pool, end - page, end - page + 1, end);
+	PUBLISH(lost->nblocks, page);
+	PUBLISH(lost->kind, BLOCK_LOST);
+	PUBLISH(head->nblocks, head->nblocks - page);
+}
+
+static size_t
+guards_of(const struct pool *pool)
+{
+	size_t n = 0;
+
+	for (uint32_t i = 0; i < pool->nblocks; i += pool->blocks[i].nblocks)
+		n += pool->blocks[i].kind == BLOCK_OBJECT &&
+		    pool->blocks[i].guarded;
+	return n;
+}
+
+/* Guards are of the address space, and a new mapping has none. */
+static void
+guard_again(struct pool *pool)
+{
+	for (uint32_t i = 0; i < pool->nblocks; i += pool->blocks[i].nblocks) {
+		struct block *head = &pool->blocks[i];
+
+		if (head->kind != BLOCK_OBJECT || !head->guarded)
+			continue;
+		head->guarded = memory_make_inaccessible(guard_page(head),
+		    memory_page_size()) == 0;
+		state.guards -= !head->guarded;
+	}
+}
+
+/*
+ * Locks.
+ */
+
+static int64_t
+now_ms(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static bool
+is_kept(const struct pool *pool)
+{
+	return pool->dead || keeps(pool->source);
+}
+
+static bool
+all_kept(void)
+{
+	for (size_t i = 0; i < state.sources_used; i++)
+		if (state.sources[i].ops != NULL && state.sources[i].pools != 0 &&
+		    !keeps(&state.sources[i]))
+			return false;
+	return true;
+}
+
+/* Best effort, by design: the helper's lock is what was promised. */
+static void
+put_belt_on(const struct pool *pool)
+{
+	size_t n = state.config.belt && state.ops->shared ? ranges_of(pool) : 0;
+
+	for (size_t i = 0; i < n; i++)
+		(void)memory_lock(ranges[i].at, ranges[i].size);
+}
+
+/* This process, where it is not what provides pools. */
+static struct source *
+ourselves(void)
+{
+	for (size_t i = 0; i < state.sources_used; i++)
+		if (state.sources[i].ops == &source_inprocess &&
+		    !state.sources[i].failed)
+			return &state.sources[i];
+	return open_with(&source_inprocess);
+}
+
+/* What is inaccessible cannot be locked (mm/gup.c). */
+static int
+open_ranges(size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (memory_make_writable(ranges[i].at, ranges[i].size) == -1)
+			return -1;
+	return 0;
+}
+
+static int
+adopt(struct source *source, struct pool *pool)
+{
+	struct source *was = pool->source;
+	bool mapped_here = source->ops == &source_inprocess;
+	size_t n = ranges_of(pool);
+	int result = mapped_here ? open_ranges(n) : 0;
+
+	if (result == 0)
+		result = source->ops->adopt(source, ranges, n, &pool->grant);
+	if (mapped_here)
+		guard_again(pool);
+	if (result == -1)
+		return -1;
+	pool->source = source;
+	source->pools++;
+	was->pools--;
+	forsake(was);
+	return 0;
+}
+
+/* By whom we ask for more: a helper, where it was one.  Errno is of the last. */
+static bool
+relock_by_source(void)
+{
+	bool able = require_source() == 0, all = able;
+
+	for (struct pool *pool = state.chain; pool != NULL && able;
+	    pool = pool->chain)
+		if (!is_kept(pool) && adopt(state.source, pool) == -1)
+			all = false;
+	return all;
+}
+
+/* As far as we may. */
+static bool
+relock_ourselves(void)
+{
+	struct source *source = NULL;
+	bool all = true;
+
+	for (struct pool *pool = state.chain; pool != NULL; pool = pool->chain) {
+		if (is_kept(pool))
+			continue;
+		if (source == NULL && state.ops->shared)
+			source = ourselves();
+		if (source == NULL || adopt(source, pool) == -1)
+			all = false;
+	}
+	if (source != NULL)
+		forsake(source);
+	return all;
+}
+
+/*
+ * What a helper held against the quota is free a moment after its locks are
+ * gone.  One that is killed at its work is followed by another.
+ */
+static bool
+relock_soon(void)
+{
+	int64_t end = now_ms() + RETRY_MS;
+	unsigned tried = 1;
+
+	while (!relock_by_source()) {
+		/* EPROTO: it has not even said hello. */
+		bool over = errno == EDQUOT ? now_ms() >= end :
+		    (errno != ENOLCK && errno != EPROTO) ||
+		    ++tried > HELPERS_TRIED;
+
+		if (over)
+			return relock_ourselves();
+		if (errno == EDQUOT)
+			(void)poll(NULL, 0, 1);
+	}
+	return true;
+}
+
+static bool
+keep(bool now)
+{
+	int error = errno;
+
+	if (all_kept())
+		state.lost = false;
+	else if (!state.lost) {
+		if (!relock_soon())
+			note_lost();
+	} else if (now || now_ms() >= state.retry)
+		state.lost = !relock_by_source() && !relock_ourselves();
+	else
+		return false;
+	if (state.lost)
+		state.retry = now_ms() + RETRY_MS;
+	errno = error;
+	return !state.lost;
+}
+
+bool
+pool_keep(void)
+{
+	return keep(false);
+}
+
+static int
+verify_source(struct source *source)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < state.count; i++) {
+		const struct pool *pool = state.table[i];
+
+		if (!pool->dead && pool->source == source)
+			n = add_ranges(n, pool, pool->base, 0);
+	}
+	return n == 0 ? 0 : source->ops->verify(source, ranges, n);
+}
+
+/* Only if one source keeps all, and answers. */
+int
+pool_lock_fd(void)
+{
+	size_t pools = 0;
+	int fd = -1;
+
+	if (!keep(true)) {
+		errno = ENOLCK;
+		return -1;
+	}
+	for (const struct pool *pool = state.chain; pool != NULL;
+	    pool = pool->chain)
+		pools += !pool->dead;
+	if (state.source != NULL && state.source->pools == pools &&
+	    state.source->ops->answers(state.source))
+		fd = state.source->ops->descriptor(state.source);
+	if (fd == -1)
+		errno = ENOTSUP;
+	return fd;
+}
+
+/* What is found out not to be locked is locked, if it can be. */
+int
+pool_verify(void)
+{
+	bool found = false;
+
+	if (!keep(true)) {
+		errno = ENOLCK;
+		return -1;
+	}
+	for (size_t i = 0; i < state.sources_used; i++) {
+		struct source *source = &state.sources[i];
+
+		if (source->ops == NULL || verify_source(source) == 0)
+			continue;
+		if (errno != ENOLCK)
+			return -1;
+		found = source->failed = true;
+	}
+	if (!found || keep(true))
+		return 0;
+	errno = ENOLCK;
+	return -1;
+}
+
+/*
  * Pools.
  */
 
@@ -491,13 +947,19 @@ pool_records(const void *at)
 	return fixed.records + ((uintptr_t)at - fixed.base) / RECORD_UNIT;
 }
 
+static size_t
+locked_size(const struct pool *pool)
+{
+	return (size_t)(pool->nblocks - pool->absent_blocks) << BLOCK_SHIFT;
+}
+
 static void
 link_pool(struct pool *pool)
 {
 	pool->chain = state.chain;
 	PUBLISH(state.chain, pool);
 	table_insert(pool);
-	state.locked += pool->size;
+	state.locked += locked_size(pool);
 	state.books += bookkeeping_size(pool);
 }
 
@@ -511,7 +973,7 @@ unlink_pool(struct pool *pool)
 	PUBLISH(*link, pool->chain);
 	table_remove(pool);
 	if (!pool->dead) {
-		state.locked -= pool->size;
+		state.locked -= locked_size(pool);
 		state.books -= bookkeeping_size(pool);
 	}
 	not_spare(pool);
@@ -569,26 +1031,42 @@ free_books(struct pool *pool)
 	memory_unreserve(pool, books_size(pool->nblocks));
 }
 
+/* Once more, if the source ends in the middle of it. */
+static int
+provide(void *at, size_t size, struct grant *grant)
+{
+	struct source_range all = { at, size };
+
+	for (unsigned tries = 0; tries < 2; tries++) {
+		if (require_source() == -1)
+			return -1;
+		if (state.source->ops->provide(state.source, &all, 1,
+		    grant) == 0)
+			return 0;
+		if (errno != ENOLCK || !keep(true))
+			return -1;
+	}
+	return -1;
+}
+
 /*
  * SIZE locked bytes of the source in the region, and records for them; NULL
  * with errno.  The records come first: while they can be taken back there are
  * mappings to spare, and with those all else can.
  */
 static void *
-new_memory(size_t size, uint32_t *ticket)
+new_memory(size_t size, struct grant *grant)
 {
 	void *at = place(size);
 	int error;
 
 	if (at == NULL || open_records(at, size) == -1)
 		return NULL;
-	if (state.source.ops->provide(&state.source, at, size, ticket) == 0)
+	if (provide(at, size, grant) == 0)
 		return at;
 	error = errno;
 	close_records(at, size);
 	errno = error;
-	if (errno == ENOLCK)
-		note_lost();
 	return NULL;
 }
 
@@ -610,7 +1088,7 @@ static struct pool *
 new_pool(size_t size)
 {
 	struct pool *pool;
-	uint32_t ticket;
+	struct grant grant;
 	void *base;
 	int error;
 
@@ -622,15 +1100,18 @@ new_pool(size_t size)
 	if (require_source() == -1)
 		return NULL;
 	/* Before the books take memory, since a refusal should not. */
-	if ((base = new_memory(size, &ticket)) == NULL)
+	if ((base = new_memory(size, &grant)) == NULL)
 		return NULL;
 	if ((state.config.copy_on_fork ||
 	    memory_keep_from_children(base, size) == 0) &&
 	    (pool = new_books(size)) != NULL) {
 		pool->base = base;
-		pool->ticket = ticket;
+		pool->grant = grant;
+		pool->source = state.source;
+		pool->source->pools++;
 		offer(pool, 0, pool->nblocks);
 		link_pool(pool);
+		put_belt_on(pool);
 		return pool;
 	}
 	error = errno;
@@ -638,7 +1119,7 @@ new_pool(size_t size)
 	if (memory_close_off(base, size) == -1 &&
 	    memory_make_inaccessible(base, size) == -1)
 		fatal_bug("mmap");
-	state.source.ops->withdraw(&state.source, ticket);
+	state.source->ops->withdraw(state.source, &grant);
 	errno = error;
 	return NULL;
 }
@@ -663,17 +1144,19 @@ discard_pool(struct pool *pool)
 static void
 delete_pool(struct pool *pool)
 {
-	uint32_t ticket = pool->ticket;
+	struct source *source = pool->source;
+	struct grant grant = pool->grant;
 
 	discard_pool(pool);
-	if (!state.lost)
-		state.source.ops->withdraw(&state.source, ticket);
+	source->ops->withdraw(source, &grant);
+	source->pools--;
+	forsake(source);
 }
 
 static bool
 is_empty(const struct pool *pool)
 {
-	return pool->free_blocks == pool->nblocks;
+	return pool->free_blocks + pool->absent_blocks == pool->nblocks;
 }
 
 static struct pool *
@@ -739,14 +1222,6 @@ pool_take(size_t nblocks, size_t align, bool grow)
 		errno = ENOMEM;
 		return NULL;
 	}
-	/* Here, and not at every allocation, the price of a call is small. */
-	if (!state.lost && state.source.ops != NULL &&
-	    !state.source.ops->alive(&state.source))
-		note_lost();
-	if (state.lost) {
-		errno = ENOLCK;
-		return NULL;
-	}
 	block = take_fitting((uint32_t)nblocks, align);
 	if (block != NULL)
 		return block;
@@ -758,7 +1233,7 @@ pool_take(size_t nblocks, size_t align, bool grow)
 
 /*
  * POOL has become empty.  Such are kept while they are few bytes; or else one,
- * the smallest, if it is not large.
+ * the smallest, if it is not large.  One that is not whole is of no use.
  */
 static void
 trim(struct pool *pool)
@@ -766,6 +1241,10 @@ trim(struct pool *pool)
 	if (pool->initial)
 		return;
 	state.shrunk = true;
+	if (pool->absent_blocks != 0) {
+		delete_pool(pool);
+		return;
+	}
 	pool->spare = true;
 	state.spare += pool->size;
 	if (state.spare > RESERVE && (state.spare != pool->size ||
@@ -777,7 +1256,8 @@ bool
 pool_is_left_over(const struct pool *pool)
 {
 	return !pool->initial && !pool->dead && !is_empty(pool) &&
-	    pool->nblocks - pool->free_blocks <= pool->nblocks / LEFTOVER;
+	    pool->nblocks - pool->absent_blocks - pool->free_blocks <=
+	    pool->nblocks / LEFTOVER;
 }
 
 /* Makes the blocks from FROM to before TO free, with the free ones beside. */
@@ -863,51 +1343,6 @@ pool_extend(struct block *head, size_t nblocks)
 }
 
 /*
- * Guards.
- */
-
-static void *
-guard_page(const struct block *head)
-{
-	return (unsigned char *)block_address(head) +
-	    ((size_t)head->nblocks << BLOCK_SHIFT) - memory_page_size();
-}
-
-void
-pool_guard(struct block *head)
-{
-	size_t mappings = (state.guards + 1) * MAPPINGS_OF_GUARD +
-	    state.count * MAPPINGS_OF_POOL;
-
-	if (mappings >= state.map_limit / 2 ||
-	    memory_make_inaccessible(guard_page(head),
-	    memory_page_size()) == -1)
-		return;
-	head->guarded = true;
-	state.guards++;
-}
-
-void
-pool_unguard(struct block *head)
-{
-	uint32_t page = (uint32_t)(memory_page_size() >> BLOCK_SHIFT);
-	uint32_t end = index_of(head) + head->nblocks;
-	struct block *lost = &head->pool->blocks[end - page];
-
-	if (!head->guarded)
-		return;
-	head->guarded = false;
-	state.guards--;
-	if (memory_make_writable(guard_page(head), memory_page_size()) == 0)
-		return;
-	/* A run of its own; in a pool that is never empty from here on. */
-	mark_inner(head->pool, end - page, end - page + 1, end);
-	PUBLISH(lost->nblocks, page);
-	PUBLISH(lost->kind, BLOCK_LOST);
-	PUBLISH(head->nblocks, head->nblocks - page);
-}
-
-/*
  * Start and stop.
  */
 
@@ -958,7 +1393,8 @@ wipe_runs(struct pool *pool)
 		const struct block *head = &pool->blocks[i];
 		size_t size = (size_t)head->nblocks << BLOCK_SHIFT;
 
-		if (head->kind == BLOCK_FREE || head->kind == BLOCK_LOST)
+		if (head->kind == BLOCK_FREE || head->kind == BLOCK_LOST ||
+		    head->kind == BLOCK_ABSENT)
 			continue;
 		if (head->guarded)
 			size -= memory_page_size();
@@ -981,8 +1417,7 @@ pool_stop(void)
 		if (pool->dead)
 			continue;
 		wipe_runs(pool);
-		if (!state.lost)
-			state.source.ops->withdraw(&state.source, pool->ticket);
+		pool->source->ops->withdraw(pool->source, &pool->grant);
 	}
 	PUBLISH(state.chain, NULL);
 	give_region();
@@ -990,7 +1425,8 @@ pool_stop(void)
 		next = pool->chain;
 		free_books(pool);
 	}
-	close_source(&state.source);
+	for (size_t i = 0; i < state.sources_used; i++)
+		close_source(&state.sources[i]);
 	runs_clear();
 	memset(&state, 0, sizeof state);
 }
@@ -1002,43 +1438,72 @@ pool_totals(struct pool_totals *totals)
 	totals->bytes = state.locked;
 	totals->books = state.books;
 	totals->guards = state.guards;
-	totals->mode = state.source.ops == NULL ? -1 : state.source.ops->mode;
+	totals->mode = state.ops == NULL ? -1 : state.ops->mode;
 	for (size_t i = 0; i < state.count; i++)
 		totals->pools += !state.table[i]->dead;
-}
-
-int
-pool_verify(void)
-{
-	static struct source_range ranges[POOLS_MAX];
-	size_t n = 0;
-
-	for (size_t i = 0; i < state.count; i++)
-		if (!state.table[i]->dead)
-			ranges[n++] = (struct source_range){
-				state.table[i]->base, state.table[i]->size
-			};
-	if (!state.lost && n != 0 &&
-	    state.source.ops->verify(&state.source, ranges, n) == -1) {
-		if (errno != ENOLCK)
-			return -1;
-		note_lost();
-	}
-	if (!state.lost)
-		return 0;
-	errno = ENOLCK;
-	return -1;
 }
 
 /*
  * Fork.
  */
 
-/* An empty pool that nobody asked for is not worth a copy. */
+/*
+ * What this process has locked itself, and was told to at the start, its child
+ * has whole, since it may not be able to lock more.
+ */
+static bool
+is_copied_whole(const struct pool *pool)
+{
+	return pool->initial && state.config.initial_pools != 0 &&
+	    pool->source->ops == &source_inprocess;
+}
+
 static bool
 wants_twin(const struct pool *pool)
 {
-	return !pool->dead && (pool->initial || !is_empty(pool));
+	return !pool->dead && (is_copied_whole(pool) || !is_empty(pool));
+}
+
+static size_t
+count_holes(const struct pool *pool, uint32_t gap)
+{
+	struct hole hole = { 0, 0, 0 };
+	size_t n = 0;
+
+	for (;; n++) {
+		hole = next_hole(pool, hole.end, gap);
+		if (hole.from == hole.to)
+			return n;
+	}
+}
+
+/* As small as it can be with no more than MAX holes. */
+static uint32_t
+choose_gap(const struct pool *pool, size_t max)
+{
+	uint32_t gap = GAP_PAGES_MIN * page_blocks();
+
+	if (is_copied_whole(pool))
+		return pool->nblocks + 1;
+	while (count_holes(pool, gap) > max)
+		gap *= 2;
+	return gap;
+}
+
+static void
+choose_gaps(void)
+{
+	size_t left = state.map_limit / MAPPINGS_OF_HOLE / 4, max;
+
+	if (left > HOLES_MAX)
+		left = HOLES_MAX;
+	for (struct pool *pool = state.chain; pool != NULL; pool = pool->chain) {
+		if (!wants_twin(pool))
+			continue;
+		max = left < HOLES_OF_POOL_MAX ? left : HOLES_OF_POOL_MAX;
+		pool->gap = choose_gap(pool, max);
+		left -= count_holes(pool, pool->gap);
+	}
 }
 
 static void
@@ -1071,6 +1536,14 @@ take_picture(struct pool *pool)
 }
 
 static void
+close_twin(void)
+{
+	if (state.twin != NULL)
+		close_source(state.twin);
+	state.twin = NULL;
+}
+
+static void
 drop_twins(void)
 {
 	for (struct pool *pool = state.chain; pool != NULL; pool = pool->chain) {
@@ -1081,18 +1554,23 @@ drop_twins(void)
 		/* Forgotten first: see pool_rebuild(). */
 		PUBLISH(pool->twin, NULL);
 		memory_unreserve(twin, pool->size);
+		descriptor_close(&pool->twin_grant.memory);
 		drop_picture(pool);
 	}
-	close_source(&state.twin);
+	close_twin();
 }
 
 /* For those that no child shares. */
 static void
 wipe_twins(void)
 {
-	for (struct pool *pool = state.chain; pool != NULL; pool = pool->chain)
-		if (pool->twin != NULL)
-			memory_wipe(pool->twin, pool->size);
+	for (struct pool *pool = state.chain; pool != NULL; pool = pool->chain) {
+		size_t n = pool->twin == NULL ? 0 :
+		    add_ranges(0, pool, pool->twin, pool->gap);
+
+		for (size_t i = 0; i < n; i++)
+			memory_wipe(ranges[i].at, ranges[i].size);
+	}
 }
 
 static int
@@ -1103,8 +1581,8 @@ make_twin(struct pool *pool,
 
 	if (twin == NULL)
 		return -1;
-	if (state.twin.ops->provide(&state.twin, twin, pool->size,
-	    &pool->twin_ticket) == -1) {
+	if (state.twin->ops->provide(state.twin, ranges,
+	    add_ranges(0, pool, twin, pool->gap), &pool->twin_grant) == -1) {
 		memory_unreserve(twin, pool->size);
 		return -1;
 	}
@@ -1118,7 +1596,7 @@ make_twin(struct pool *pool,
 static bool
 make_twins(void (*copy)(const struct pool *, unsigned char *), bool moving)
 {
-	if (open_with(&state.twin, state.source.ops) == -1)
+	if ((state.twin = open_with(state.ops)) == NULL)
 		return false;
 	for (struct pool *pool = state.chain; pool != NULL; pool = pool->chain)
 		if (wants_twin(pool) && make_twin(pool, copy, moving) == -1) {
@@ -1135,10 +1613,10 @@ pool_fork_prepare(void (*copy)(const struct pool *, unsigned char *),
 {
 	state.relock[0] = state.relock[1] = -1;
 	state.prepared = false;
-	if (!state.config.copy_on_fork || state.lost ||
-	    state.source.ops == NULL)
+	if (!state.config.copy_on_fork || state.ops == NULL)
 		return;
-	state.prepared = state.source.ops->shared ? make_twins(copy, moving) :
+	choose_gaps();
+	state.prepared = state.ops->shared ? make_twins(copy, moving) :
 	    pipe2(state.relock, O_CLOEXEC) == 0;
 }
 
@@ -1166,36 +1644,72 @@ pool_fork_parent(void)
 		await_relock();
 }
 
-/* Guards are of the address space, and a new mapping has none. */
+/* In a child: what is in a hole is ABSENT, what else was not in use is FREE. */
 static void
-guard_again(struct pool *pool)
+settle_runs(struct pool *pool)
 {
-	for (uint32_t i = 0; i < pool->nblocks; i += pool->blocks[i].nblocks) {
-		struct block *head = &pool->blocks[i];
+	struct block *blocks = pool->blocks;
+	uint32_t i = 0, end;
 
-		if (head->kind != BLOCK_OBJECT || !head->guarded)
+	state.locked -= locked_size(pool);
+	withdraw_runs(pool);
+	pool->free_blocks = pool->absent_blocks = 0;
+	while (i < pool->nblocks) {
+		struct hole hole;
+
+		end = vacancy_end(pool, i, true);
+		if (end == i) {
+			i += blocks[i].nblocks;
 			continue;
-		head->guarded = memory_make_inaccessible(guard_page(head),
-		    memory_page_size()) == 0;
-		state.guards += head->guarded;
+		}
+		hole = hole_in(i, end, pool->gap);
+		/* From the far end on, as in carve(). */
+		offer(pool, hole.to, end);
+		mark_absent(pool, hole.from, hole.to);
+		offer(pool, i, hole.from);
+		pool->free_blocks += end - i - (hole.to - hole.from);
+		i = end;
 	}
+	state.locked += locked_size(pool);
+}
+
+/* In a child, whose holes keep nothing of its parent's. */
+static int
+close_holes(const struct pool *pool)
+{
+	struct hole hole = next_hole(pool, 0, pool->gap);
+
+	for (; hole.from != hole.to;
+	    hole = next_hole(pool, hole.end, pool->gap))
+		if (memory_close_off(pool->base +
+		    ((size_t)hole.from << BLOCK_SHIFT),
+		    (size_t)(hole.to - hole.from) << BLOCK_SHIFT) == -1)
+			return -1;
+	return 0;
 }
 
 static int
 settle_in_child(struct pool *pool)
 {
-	if (!state.prepared)
+	size_t n;
+
+	if (!state.prepared || close_holes(pool) == -1)
 		return -1;
-	if (!state.source.ops->shared)
-		/* What is inaccessible cannot be locked (mm/gup.c). */
-		return memory_make_writable(pool->base, pool->size) == -1 ?
-		    -1 : state.source.ops->relock(pool->base, pool->size);
-	if (memory_move(pool->base, pool->twin, pool->size) == -1)
-		return -1;
-	/* What is left of the reservation: its two guard pages. */
+	n = add_ranges(0, pool, pool->base, pool->gap);
+	if (!state.ops->shared)
+		return open_ranges(n) == -1 ? -1 :
+		    state.ops->relock(ranges, n);
+	for (size_t i = 0; i < n; i++)
+		if (memory_move(ranges[i].at, pool->twin +
+		    ((unsigned char *)ranges[i].at - pool->base),
+		    ranges[i].size) == -1)
+			return -1;
+	/* What is left of the reservation: guard pages and holes. */
 	memory_unreserve(pool->twin, pool->size);
 	pool->twin = NULL;
-	pool->ticket = pool->twin_ticket;
+	descriptor_close(&pool->grant.memory);
+	pool->grant = pool->twin_grant;
+	pool->source = state.twin;
 	return 0;
 }
 
@@ -1212,13 +1726,40 @@ bury(struct pool *pool)
 		(void)close_off(pool);
 	else
 		pool->vacated = memory_claim(pool->base, pool->size) == -1;
-	if (pool->twin != NULL)
+	if (pool->twin != NULL) {
 		memory_unreserve(pool->twin, pool->size);
+		descriptor_close(&pool->twin_grant.memory);
+	}
 	pool->twin = NULL;
+	descriptor_close(&pool->grant.memory);
 	pool->dead = true;
-	state.locked -= pool->size;
+	state.locked -= locked_size(pool);
 	state.books -= bookkeeping_size(pool);
 	not_spare(pool);
+}
+
+/* Of the parent's sources the child has none but what was made for it. */
+static void
+settle_sources(void)
+{
+	bool shares = state.ops != NULL && state.ops->shared;
+
+	for (size_t i = 0; i < state.sources_used; i++) {
+		struct source *source = &state.sources[i];
+
+		source->pools = 0;
+		if (source != state.twin && (shares || !state.prepared))
+			close_source(source);
+	}
+	if (shares || !state.prepared)
+		state.source = state.twin;
+	state.twin = NULL;
+	/* Where nothing is left, anybody may do. */
+	if (state.source == NULL)
+		state.ops = NULL;
+	for (struct pool *pool = state.chain; pool != NULL; pool = pool->chain)
+		if (!pool->dead)
+			pool->source->pools++;
 }
 
 void
@@ -1233,12 +1774,16 @@ pool_fork_child(void (*mend)(struct pool *))
 		if (pool->dead)
 			continue;
 		if (state.config.copy_on_fork && !wants_twin(pool)) {
+			descriptor_close(&pool->grant.memory);
 			discard_pool(pool);
 			continue;
 		}
 		if (settle_in_child(pool) == 0) {
+			settle_runs(pool);
 			if (pool->picture != NULL)
 				mend(pool);
+			put_belt_on(pool);
+			state.guards += guards_of(pool);
 			guard_again(pool);
 		} else {
 			bury(pool);
@@ -1246,11 +1791,7 @@ pool_fork_child(void (*mend)(struct pool *))
 		}
 		drop_picture(pool);
 	}
-	close_source(&state.source);
-	if (state.prepared)
-		state.source = state.twin.ops != NULL ? state.twin :
-		    (struct source){ .ops = &source_inprocess };
-	state.twin.ops = NULL;
+	settle_sources();
 	if (state.relock[0] != -1) {
 		(void)close(state.relock[0]);
 		(void)close(state.relock[1]);
@@ -1266,13 +1807,15 @@ rebuild_runs(struct pool *pool)
 {
 	uint32_t i = 0;
 
-	pool->free_blocks = 0;
+	pool->free_blocks = pool->absent_blocks = 0;
 	while (i < pool->nblocks) {
 		struct block *head = &pool->blocks[i];
 		uint32_t end = i + head->nblocks;
 
 		if (head->kind == BLOCK_TAKEN)
 			head->kind = BLOCK_FREE;
+		if (head->kind == BLOCK_ABSENT)
+			pool->absent_blocks += head->nblocks;
 		if (head->kind == BLOCK_FREE) {
 			while (end < pool->nblocks && pool->blocks[end].kind ==
 			    BLOCK_FREE)
@@ -1291,11 +1834,13 @@ pool_rebuild(void)
 	state.count = 0;
 	state.locked = state.books = state.spare = 0;
 	runs_clear();
-	close_source(&state.twin);
+	close_twin();
 	for (struct pool *pool = state.chain; pool != NULL; pool = pool->chain) {
 		/* Of a sibling, whose fork another thread was in. */
-		if (pool->twin != NULL)
+		if (pool->twin != NULL) {
 			memory_unreserve(pool->twin, pool->size);
+			descriptor_close(&pool->twin_grant.memory);
+		}
 		pool->twin = NULL;
 		drop_picture(pool);
 		table_insert(pool);
@@ -1303,7 +1848,7 @@ pool_rebuild(void)
 		if (pool->dead)
 			continue;
 		rebuild_runs(pool);
-		state.locked += pool->size;
+		state.locked += locked_size(pool);
 		state.books += bookkeeping_size(pool);
 	}
 }

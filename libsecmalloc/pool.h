@@ -25,7 +25,8 @@
  *      OBJECT    run      requested        one large object
  *      SPAN      run      class, records   slots of one size class
  *      LOST      run      -                pages that stay inaccessible
- *      INNER     -        head             any further block of the latter four
+ *      ABSENT    run      -                addresses without pages, in a child
+ *      INNER     -        head             any further block of the latter five
  *
  * kind and nblocks of the heads, requested, class and the records are the
  * truth; all else can be made anew from them (pool_rebuild(),
@@ -39,6 +40,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#include "source.h"
 
 /*
  * Bounded by the helper's table.  Pools double up to POOL_SIZE_MAX, so that
@@ -65,7 +68,8 @@ enum block_kind {
 	BLOCK_TAKEN,
 	BLOCK_OBJECT,
 	BLOCK_SPAN,
-	BLOCK_LOST
+	BLOCK_LOST,
+	BLOCK_ABSENT
 };
 
 struct block {
@@ -90,13 +94,17 @@ struct pool {
 	size_t size;
 	uint32_t nblocks;
 	uint32_t free_blocks;
-	uint32_t ticket;
+	uint32_t absent_blocks;
+	struct source *source; /* who keeps it locked */
+	struct grant grant;    /* ... and what it knows it by */
 	bool initial; /* kept until the end */
 	bool spare;   /* empty, and kept for what comes next */
 	bool dead;    /* in a child: what it held was not for the child */
 	bool vacated; /* dead, and its addresses are no longer ours */
-	unsigned char *twin; /* while a fork is made: the child's copy, ... */
-	uint32_t twin_ticket;
+	/* While a fork is made: */
+	uint32_t gap;        /* what the child need not have: see next_hole() */
+	unsigned char *twin; /* the child's copy, ... */
+	struct grant twin_grant;
 	uint8_t *picture;    /* ... and the records it was made from, if needed */
 	struct block blocks[];
 };
@@ -107,6 +115,7 @@ struct pool_config {
 	size_t max_locked; /* 0: no limit of ours */
 	int mode;
 	bool copy_on_fork;
+	bool belt; /* what a helper locks, this process locks too, if it may */
 	const char *helper_path; /* NULL: wherever the source looks for one */
 };
 
@@ -175,20 +184,35 @@ void pool_unguard(struct block *head);
 
 void pool_totals(struct pool_totals *);
 
-/* 0, or -1 with ENOLCK; EMFILE, ENFILE or ENOMEM if it cannot be told. */
+/*
+ * Sees to it that what was handed out is locked: what has lost its lock gets
+ * another, or it is not true.  Takes no system call while all is well.
+ */
+bool pool_keep(void);
+
+/*
+ * The same after a look at all that is: 0, or -1 with ENOLCK; EMFILE, ENFILE or
+ * ENOMEM if it cannot be told.
+ */
 int pool_verify(void);
 
-/* Whether the lock of what was handed out is known to be lost. */
+/*
+ * A descriptor that becomes readable when a lock is lost, or -1 with ENOTSUP if
+ * there is none, or ENOLCK.
+ */
+int pool_lock_fd(void);
+
+/* Whether the lock of what was handed out was lost when it was last asked. */
 bool pool_lost(void);
 
 /* The same, but true only once for each loss: who asks must tell the host. */
 bool pool_lost_news(void);
 
 /*
- * Fork.  Before it, pool_fork_prepare() readies copies for the child, filled
- * by COPY, which gets a pool and where its copy is; after it, exactly one of
- * the others follows in each process.  None can fail: if there is no copy,
- * the pools are dead in the child.  With MOVING set other threads may change
+ * Fork.  Before it, pool_fork_prepare() readies copies for the child, of what
+ * is in use, filled by COPY, which gets a pool and where its copy is; after it,
+ * exactly one of the others follows in each process.  None can fail: if there
+ * is no copy, the pools are dead in the child.  With MOVING set other threads may change
  * records meanwhile, and a picture of these is taken first: COPY goes by it,
  * and in the child MEND is told the pool, to set right what came after it.
  */

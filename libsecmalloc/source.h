@@ -4,7 +4,7 @@
  * locked: "give me locked pages, keep them locked".
  *
  * Above it nobody knows who locks; below it nobody knows what for.  There are
- * two sources: a helper (source_helper.c) and this process itself
+ * two kinds of source: helpers (source_helper.c) and this process itself
  * (source_inprocess.c).  A source is used by one thread at a time; the caller
  * sees to that.
  */
@@ -17,12 +17,22 @@
 #include <stdint.h>
 
 #include "client.h"
+#include "descriptor.h"
 
 struct source {
 	const struct source_ops *ops; /* NULL: not open */
 	struct client client;         /* of the helper source */
+	uint32_t pools;               /* that it has provided or adopted */
+	bool failed;                  /* it was found not to keep them */
 };
 
+/* What a source has provided, in its own terms. */
+struct grant {
+	uint32_t ticket;
+	struct descriptor memory; /* where another can adopt it by that */
+};
+
+/* Whole pages.  Where there are several, they are in order of address. */
 struct source_range {
 	void *at;
 	size_t size;
@@ -30,7 +40,8 @@ struct source_range {
 
 /*
  * Every function that can fail returns 0, or -1 with one of the errnos that
- * secmalloc.h lists, and then has changed nothing.
+ * secmalloc.h lists, and then has changed nothing.  What is provided at once,
+ * in one range or in several, is one pool.
  */
 struct source_ops {
 	/* SECMALLOC_MODE_HELPER or _INPROCESS. */
@@ -50,36 +61,61 @@ struct source_ops {
 	int (*open)(struct source *, const char *helper_path);
 
 	/*
-	 * Puts SIZE zero bytes, backed by memory and locked, at AT, which is
-	 * reserved.  On failure AT is reserved as before.  TICKET is the
-	 * source's own name for what it gave.
+	 * Puts zero bytes, backed by memory and locked, at the COUNT ranges,
+	 * which are reserved.  On failure they are reserved as before.
 	 */
-	int (*provide)(struct source *, void *at, size_t size,
-	    uint32_t *ticket);
+	int (*provide)(struct source *, const struct source_range *,
+	    size_t count, struct grant *);
+
+	/*
+	 * Locks once more, where it is, what was provided by a source that no
+	 * longer keeps it.  Other threads may be using it.
+	 */
+	int (*adopt)(struct source *, const struct source_range *,
+	    size_t count, struct grant *);
 
 	/*
 	 * Ends the lock of what was provided; the caller has wiped it and
 	 * unmaps it next.
 	 */
-	void (*withdraw)(struct source *, uint32_t ticket);
+	void (*withdraw)(struct source *, struct grant *);
 
 	/* In a child: locks its copy of what the parent had been provided. */
-	int (*relock)(void *at, size_t size);
+	int (*relock)(const struct source_range *, size_t count);
 
-	/* Whether the source still stands, as far as one system call tells. */
-	bool (*alive)(struct source *);
+	/* Whether it can be asked for more, as far as one system call tells. */
+	bool (*answers)(struct source *);
 
 	/*
-	 * Whether every one of the COUNT ranges, which are all that it has
-	 * provided, in the order of their addresses, is locked now.  -1 with
-	 * ENOLCK if not, with another errno if that cannot be told.
+	 * Whether it keeps what it has provided locked, though it may no longer
+	 * answer.  Takes no system call.
+	 */
+	bool (*keeps)(const struct source *);
+
+	/*
+	 * Whether every one of the COUNT ranges, which are all of all that it
+	 * has provided, is locked now.  -1 with ENOLCK if not, with another
+	 * errno if that cannot be told.
 	 */
 	int (*verify)(struct source *, const struct source_range *,
 	    size_t count);
 
+	/* One that becomes readable when it no longer keeps them; or -1. */
+	int (*descriptor)(const struct source *);
+
 	/* Ends the connection, not the locks: those end with the mappings. */
 	void (*close)(struct source *);
 };
+
+static inline size_t
+source_bytes(const struct source_range *ranges, size_t count)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < count; i++)
+		bytes += ranges[i].size;
+	return bytes;
+}
 
 /*
  * Of two refusals, in the order in which they came, the one that says more: a

@@ -6,9 +6,6 @@
 #include "config.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "memory.h"
 #include "secmalloc.h"
@@ -42,37 +39,33 @@ helper_open(struct source *source, const char *helper_path)
 }
 
 /*
- * Whether FD is what a grant is: of that size, and sealed against becoming
- * shorter, which would turn our next touch into a SIGBUS.
+ * One after another out of FD.  Populated by us and before the lock: the pages
+ * are charged to the cgroup of whoever touches them first.
  */
 static int
-check_grant(int fd, size_t size)
+map(const struct source_range *ranges, size_t count, int fd)
 {
-	struct stat st;
-	int seals = fcntl(fd, F_GET_SEALS);
+	size_t from = 0;
 
-	if (seals == -1 || (seals & F_SEAL_SHRINK) == 0 ||
-	    fstat(fd, &st) == -1 || (uintmax_t)st.st_size != size) {
-		errno = EPROTO;
-		return -1;
+	for (size_t i = 0; i < count; i++) {
+		if (memory_map_shared(ranges[i].at, ranges[i].size, fd,
+		    from) == -1 ||
+		    memory_keep_from_core(ranges[i].at, ranges[i].size) == -1 ||
+		    memory_populate(ranges[i].at, ranges[i].size) == -1)
+			return -1;
+		from += ranges[i].size;
 	}
 	return 0;
 }
 
 static int
-map_and_lock(struct source *source, void *at, size_t size, int fd,
-    uint32_t ticket)
+map_and_lock(struct source *source, const struct source_range *ranges,
+    size_t count, int fd, uint32_t ticket)
 {
 	int error;
 
-	/*
-	 * Populated by us and before the lock: the pages are charged to the
-	 * cgroup of whoever touches them first.
-	 */
-	if (check_grant(fd, size) == 0 &&
-	    memory_map_shared(at, size, fd) == 0 &&
-	    memory_keep_from_core(at, size) == 0 &&
-	    memory_populate(at, size) == 0)
+	if (client_check(fd, source_bytes(ranges, count)) == 0 &&
+	    map(ranges, count, fd) == 0)
 		/* Refused, the grant is the helper's again. */
 		return client_lock(&source->client, ticket);
 	error = errno;
@@ -81,51 +74,85 @@ map_and_lock(struct source *source, void *at, size_t size, int fd,
 	return -1;
 }
 
+/* The descriptor stays open, for the helper that comes after this one. */
 static int
-helper_provide(struct source *source, void *at, size_t size, uint32_t *ticket)
+helper_provide(struct source *source, const struct source_range *ranges,
+    size_t count, struct grant *grant)
 {
 	int fd, error;
 
-	if (client_grant(&source->client, size, ticket, &fd) == -1)
+	if (client_grant(&source->client, source_bytes(ranges, count),
+	    &grant->ticket, &fd) == -1)
 		return -1;
-	if (map_and_lock(source, at, size, fd, *ticket) == 0) {
-		(void)close(fd); /* the mapping keeps the memory */
-		return 0;
+	if (descriptor_keep(&grant->memory, fd) == -1) {
+		error = errno;
+		(void)client_release(&source->client, grant->ticket);
+		errno = error;
+		return -1;
 	}
+	if (map_and_lock(source, ranges, count, grant->memory.fd,
+	    grant->ticket) == 0)
+		return 0;
 	error = errno;
-	(void)close(fd);
-	(void)memory_close_off(at, size);
+	descriptor_close(&grant->memory);
+	for (size_t i = 0; i < count; i++)
+		(void)memory_close_off(ranges[i].at, ranges[i].size);
 	errno = error;
 	return -1;
 }
 
-static void
-helper_withdraw(struct source *source, uint32_t ticket)
+static int
+helper_adopt(struct source *source, const struct source_range *ranges,
+    size_t count, struct grant *grant)
 {
-	/* If the helper is gone, so is the lock. */
-	(void)client_release(&source->client, ticket);
+	if (descriptor_is_ours(&grant->memory))
+		return client_adopt(&source->client,
+		    source_bytes(ranges, count), grant->memory.fd,
+		    &grant->ticket);
+	errno = ENOLCK;
+	return -1;
+}
+
+static void
+helper_withdraw(struct source *source, struct grant *grant)
+{
+	/* A helper that does not answer sees for itself who maps what. */
+	(void)client_release(&source->client, grant->ticket);
+	descriptor_close(&grant->memory);
 }
 
 static bool
-helper_alive(struct source *source)
+helper_answers(struct source *source)
 {
-	return client_alive(&source->client);
+	return client_answers(&source->client);
+}
+
+static bool
+helper_keeps(const struct source *source)
+{
+	return client_lives(&source->client);
 }
 
 static int
 helper_verify(struct source *source, const struct source_range *ranges,
     size_t count)
 {
-	uint64_t pools, bytes, expected = 0;
+	uint64_t pools, bytes;
 
-	for (size_t i = 0; i < count; i++)
-		expected += ranges[i].size;
-	if (client_status(&source->client, &pools, &bytes) == -1 ||
-	    pools != count || bytes != expected) {
-		errno = ENOLCK;
-		return -1;
-	}
-	return 0;
+	if (client_status(&source->client, &pools, &bytes) == 0 &&
+	    pools == source->pools && bytes == source_bytes(ranges, count))
+		return 0;
+	/* Not asked, it keeps what is mapped as long as it lives. */
+	if (!client_answers(&source->client) && client_lives(&source->client))
+		return 0;
+	errno = ENOLCK;
+	return -1;
+}
+
+static int
+helper_descriptor(const struct source *source)
+{
+	return source->client.socket.fd;
 }
 
 static void
@@ -139,8 +166,11 @@ const struct source_ops source_helper = {
 	.shared = true,
 	.open = helper_open,
 	.provide = helper_provide,
+	.adopt = helper_adopt,
 	.withdraw = helper_withdraw,
-	.alive = helper_alive,
+	.answers = helper_answers,
+	.keeps = helper_keeps,
 	.verify = helper_verify,
+	.descriptor = helper_descriptor,
 	.close = helper_close,
 };

@@ -37,33 +37,71 @@ inprocess_open(struct source *source, const char *helper_path)
 }
 
 static int
-inprocess_provide(struct source *source, void *at, size_t size,
-    uint32_t *ticket)
+map_and_lock(const struct source_range *range)
 {
+	return memory_map_private(range->at, range->size) == 0 &&
+	    memory_keep_from_core(range->at, range->size) == 0 &&
+	    memory_lock(range->at, range->size) == 0 ? 0 : -1;
+}
+
+static int
+inprocess_provide(struct source *source, const struct source_range *ranges,
+    size_t count, struct grant *grant)
+{
+	size_t i = 0;
 	int error;
 
 	(void)source;
-	*ticket = 0;
-	if (memory_map_private(at, size) == 0 &&
-	    memory_keep_from_core(at, size) == 0 &&
-	    memory_lock(at, size) == 0)
+	*grant = (struct grant){ .memory.fd = -1 };
+	while (i < count && map_and_lock(&ranges[i]) == 0)
+		i++;
+	if (i == count)
 		return 0;
 	error = errno;
-	(void)memory_close_off(at, size);
+	for (i = 0; i < count; i++)
+		(void)memory_close_off(ranges[i].at, ranges[i].size);
 	errno = error;
 	return -1;
 }
 
+/* A child may have addresses back that its parent had no pages at. */
+static int
+inprocess_relock(const struct source_range *ranges, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (memory_keep_from_core(ranges[i].at, ranges[i].size) == -1 ||
+		    memory_lock(ranges[i].at, ranges[i].size) == -1)
+			return -1;
+	return 0;
+}
+
+/* Through the mapping that is used: it is locked for all who have the pages. */
+static int
+inprocess_adopt(struct source *source, const struct source_range *ranges,
+    size_t count, struct grant *grant)
+{
+	(void)source;
+	(void)grant;
+	return inprocess_relock(ranges, count);
+}
+
 static void
-inprocess_withdraw(struct source *source, uint32_t ticket)
+inprocess_withdraw(struct source *source, struct grant *grant)
 {
 	/* Unmapping, which comes next, unlocks. */
 	(void)source;
-	(void)ticket;
+	descriptor_close(&grant->memory);
 }
 
 static bool
-inprocess_alive(struct source *source)
+inprocess_answers(struct source *source)
+{
+	(void)source;
+	return true;
+}
+
+static bool
+inprocess_keeps(const struct source *source)
 {
 	(void)source;
 	return true;
@@ -166,6 +204,13 @@ inprocess_verify(struct source *source, const struct source_range *ranges,
 	return locked ? 0 : -1;
 }
 
+static int
+inprocess_descriptor(const struct source *source)
+{
+	(void)source;
+	return -1;
+}
+
 static void
 inprocess_close(struct source *source)
 {
@@ -177,9 +222,12 @@ const struct source_ops source_inprocess = {
 	.shared = false,
 	.open = inprocess_open,
 	.provide = inprocess_provide,
+	.adopt = inprocess_adopt,
 	.withdraw = inprocess_withdraw,
-	.relock = memory_lock,
-	.alive = inprocess_alive,
+	.relock = inprocess_relock,
+	.answers = inprocess_answers,
+	.keeps = inprocess_keeps,
 	.verify = inprocess_verify,
+	.descriptor = inprocess_descriptor,
 	.close = inprocess_close,
 };

@@ -13,6 +13,8 @@
 
 #include <sys/resource.h>
 
+#include <fcntl.h>
+#include <poll.h>
 #include <stdint.h>
 
 #include "harness.h"
@@ -144,11 +146,17 @@ bad_configurations(void)
 	test_config(&config, mode);
 	config.helper_path = "";
 	refuses_config(&config, "helper_path, an empty one");
-	for (size_t i = 0; i < 8; i += 7) {
+	for (size_t i = 0; i < 7; i += 6) {
 		test_config(&config, mode);
 		config.reserved[i] = &byte;
 		refuses_config(&config, "reserved field");
 	}
+	for (size_t flag = 1; flag != 0; flag <<= 1)
+		if (flag != SECMALLOC_BELT) {
+			test_config(&config, mode);
+			config.flags = flag | SECMALLOC_BELT;
+			refuses_config(&config, "flag");
+		}
 	for (int i = 0; i < 2; i++) {
 		test_config(&config, mode);
 		if (i == 0)
@@ -164,12 +172,25 @@ bad_configurations(void)
 	}
 }
 
+/* A helper's, which is not ended; nobody's, where this process locks. */
+static bool
+lock_fd_is_right(int fd)
+{
+	struct pollfd end = { .fd = fd, .events = POLLIN };
+
+	if (mode != SECMALLOC_MODE_HELPER)
+		return fd == -1 && errno == ENOTSUP;
+	return fd > STDERR_FILENO && poll(&end, 1, 0) == 0 &&
+	    (fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0;
+}
+
 static void
 starts(void)
 {
 	struct secmalloc_config config;
 	struct secmalloc_stats now;
 	unsigned char *p;
+	int fd;
 
 	test_config(&config, SECMALLOC_MODE_HELPER);
 	config.helper_path = "/nonexistent/secmalloc-helper";
@@ -196,13 +217,35 @@ starts(void)
 	ok(stats().locked_bytes == now.locked_bytes, "and locks nothing");
 	ok(secmalloc_verify() == 0, "what is locked is locked");
 
+	fd = secmalloc_lock_fd();
+	ok(lock_fd_is_right(fd), mode == SECMALLOC_MODE_HELPER ?
+	    "there is a descriptor that tells of the helper's end" :
+	    "no descriptor tells of an end of what this process locks");
+	ok(secmalloc_lock_fd() == fd, "which is the same when asked again");
+
 	p = get(10);
 	secmalloc_shutdown();
+	ok(fd == -1 || fcntl(fd, F_GETFD) == -1,
+	    "a shutdown closes that descriptor");
 	now = stats();
 	ok(now.pools == 0 && now.locked_bytes == 0 && now.objects == 0 &&
 	    now.mode == -1, "a shutdown gives everything back");
 	ok(secmalloc_is_secure(unknown(p)) == 0,
 	    "after a shutdown nothing is ours");
+
+	ok(lock_fd_is_right(secmalloc_lock_fd()) && stats().mode == mode &&
+	    stats().pools == 1, "to ask for the descriptor starts the library");
+	secmalloc_shutdown();
+
+	test_config(&config, mode);
+	config.flags = SECMALLOC_BELT;
+	ok(secmalloc_init(&config) == 0 && stats().mode == mode,
+	    "a belt is had where it can be, and no reason not to start");
+	p = get(MIB);
+	ok(secmalloc_verify() == 0 && secmalloc_is_secure(p) == 1,
+	    "what has it is locked");
+	secfree(p);
+	secmalloc_shutdown();
 
 	test_config(&config, mode);
 	config.initial_pools = 3;
@@ -845,6 +888,9 @@ refused(void)
 	errno = 0;
 	p = secmalloc(1);
 	ok(p == NULL && errno == EPERM, "and at every allocation");
+	errno = 0;
+	ok(secmalloc_lock_fd() == -1 && errno == EPERM,
+	    "no descriptor is to be had then");
 	test_config(&config, SECMALLOC_MODE_AUTO);
 	config.helper_path = "/nonexistent/secmalloc-helper";
 	errno = 0;

@@ -91,6 +91,7 @@ use_library(void)
 			bail_out("no memory: %s", strerror(errno));
 	WITHIN((void)secmalloc_stats(&stats));
 	WITHIN((void)secmalloc_verify());
+	WITHIN((void)secmalloc_lock_fd());
 	WITHIN((void)secmalloc_is_secure(objects[1]));
 	for (size_t i = 0; i < OBJECTS; i++)
 		WITHIN(secfree(objects[i]));

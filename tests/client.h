@@ -84,6 +84,27 @@ say(int socket, unsigned type, uint32_t id, uint64_t a, uint64_t b)
 	    (ssize_t)sizeof(packet);
 }
 
+/* ADOPT of BYTES, with FD. */
+static inline bool
+say_adopt(int socket, uint64_t bytes, int fd)
+{
+	const struct wire_message m = { .version = WIRE_VERSION,
+	    .type = WIRE_ADOPT, .a = bytes };
+	unsigned char packet[WIRE_REQUEST_LEN];
+	union {
+		struct cmsghdr header;
+		unsigned char space[CMSG_SPACE(sizeof(int))];
+	} control = { { .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS,
+	    .cmsg_len = CMSG_LEN(sizeof(int)) } };
+	struct iovec iov = { packet, sizeof(packet) };
+	const struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
+	    .msg_control = &control, .msg_controllen = sizeof(control) };
+
+	wire_pack(packet, sizeof(packet), &m);
+	memcpy(CMSG_DATA(&control.header), &fd, sizeof(int));
+	return sendmsg(socket, &msg, MSG_NOSIGNAL) == (ssize_t)sizeof(packet);
+}
+
 /*
  * One reply, and the descriptor that came with it, or -1.  False with errno,
  * which is 0 or ECONNRESET at the end of the conversation.
@@ -129,10 +150,12 @@ static inline void
 greet(int socket)
 {
 	struct wire_message reply;
-	int fd;
+	int pulse;
 
 	expect(ask_wire(socket, WIRE_HELLO, 0, WIRE_VERSION, WIRE_VERSION,
-	    &reply, &fd));
+	    &reply, &pulse));
+	expect(pulse != -1);
+	(void)close(pulse);
 }
 
 #endif

@@ -1,9 +1,9 @@
 #!/usr/bin/env bats
-# What a start and a fork cost, beside what they are compared with.
+# What a start, a fork and another helper cost, beside what they are compared with.
 
 load helpers
 
-@test "a start and a fork cost little more than the processes that they need" {
+@test "starts, forks and kills cost what is in use, and the processes that they need" {
 	requires root helper-a
 	local status=0
 	SECMALLOC_TEST_HELPER=$HELPER_A "$STAGE/bin/cost" >"$BATS_TEST_TMPDIR/said" 3>&- || status=$?

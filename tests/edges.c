@@ -94,6 +94,8 @@ nothing_after_loss(const void *unused)
 	start();
 	for (size_t i = 0; i < OBJECTS; i++)
 		expect((objects[i] = secmalloc(SIZE)) != NULL);
+	/* Or it would be locked anew. */
+	become_nobody(0);
 	expect(munlock(objects[0], 1) == 0);
 	expect(secmalloc_verify() == -1 && errno == ENOLCK);
 	/* What is free from here on is not to be had, though it is at hand. */
@@ -101,6 +103,51 @@ nothing_after_loss(const void *unused)
 		(void)free_some_and_ask(objects + i);
 	for (size_t i = OBJECTS / 2; i < OBJECTS; i += AT_ONCE)
 		(void)in_thread(free_some_and_ask, objects + i);
+	return 0;
+}
+
+/* A guard behind what was unlocked is a guard again. */
+static int
+locked_anew(const void *unused)
+{
+	struct secmalloc_stats before, after;
+	size_t sizes[] = { SIZE, 100 * KIB, 3 * MIB };
+	enum { SIZES = sizeof sizes / sizeof *sizes };
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	unsigned char *objects[SIZES];
+	int status;
+	pid_t pid;
+
+	(void)unused;
+	start();
+	for (size_t i = 0; i < SIZES; i++) {
+		expect((objects[i] = secmalloc(sizes[i])) != NULL);
+		memset(objects[i], 7, sizes[i]);
+	}
+	expect(secmalloc_stats(&before) == 0);
+	for (size_t i = 0; i < SIZES; i++) {
+		expect(munlock(objects[i], 1) == 0);
+		expect(!pages_locked(objects[i], 1));
+		expect(secmalloc_verify() == 0);
+		for (size_t j = 0; j < SIZES; j++)
+			expect(pages_locked(objects[j], sizes[j]) &&
+			    all_are(objects[j], sizes[j], 7));
+		expect(secmalloc_is_secure(objects[i]) == 1);
+	}
+	expect(secmalloc_stats(&after) == 0);
+	expect(before.guards == 2 && after.guards == 2);
+	expect((pid = fork()) != -1);
+	if (pid == 0) {
+		/* In this page, or the next one, which is the guard. */
+		for (size_t i = 0; i < 2 * page; i++)
+			((volatile unsigned char *)objects[1])[sizes[1] + i] = 1;
+		_exit(0);
+	}
+	/* AddressSanitizer ends the child in its own way. */
+	expect(waitpid(pid, &status, 0) == pid && (WATCHED ? status != 0 :
+	    WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV));
+	for (size_t i = 0; i < SIZES; i++)
+		secfree(objects[i]);
 	return 0;
 }
 
@@ -505,6 +552,7 @@ static const struct {
 } promises[] = {
 	{ "i", nothing_after_loss,
 	    "once a lock is lost nothing is handed out, whatever is freed" },
+	{ "i", locked_anew, "a lock that is found gone is taken anew" },
 	{ "i", room_enough, "no more is locked for an object to move than it needs" },
 	{ "i", nothing_left_behind,
 	    "of a thread that gets nothing, nothing is left" },

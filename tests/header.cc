@@ -41,6 +41,7 @@ main()
 	config.on_misuse = on_misuse;
 	config.on_lock_lost = on_lock_lost;
 	config.callback_data = &stats;
+	config.flags = SECMALLOC_BELT;
 	if (secmalloc_init(&config) != 0 || ::secmalloc_stats(&stats) != 0)
 		return 1;
 
@@ -55,7 +56,8 @@ main()
 	char *s = secstrdup("s");
 	char *t = secstrndup(s, 1);
 	bool good = secmalloc_usable_size(s) == 2 &&
-	    secmalloc_is_secure(s) == 1 && secmalloc_verify() == 0;
+	    secmalloc_is_secure(s) == 1 && secmalloc_verify() == 0 &&
+	    secmalloc_lock_fd() != 0;
 	secfree(t);
 	secfree(s);
 	secmalloc_shutdown();

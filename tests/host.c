@@ -86,6 +86,11 @@ no_child(const void *arg)
 	expect(waitpid(-1, NULL, __WALL) == -1 && errno == ECHILD);
 	expect((p = secmalloc(1 * MIB)) != NULL);
 	expect(waitpid(-1, NULL, __WALL) == -1 && errno == ECHILD);
+	/* Nor for another helper. */
+	expect(kill_helpers() == helpers_wanted());
+	expect(secmalloc_verify() == 0 && pages_locked(p, 1 * MIB));
+	expect(helpers() == helpers_wanted());
+	expect(waitpid(-1, NULL, __WALL) == -1 && errno == ECHILD);
 	secfree(p);
 	secmalloc_shutdown();
 	expect(helpers_become(0));
@@ -319,6 +324,7 @@ static int
 nothing_after_exec(const void *arg)
 {
 	char before[4096], after[4096];
+	struct secmalloc_stats stats;
 	unsigned open_before, open_after;
 	int control;
 
@@ -328,8 +334,10 @@ nothing_after_exec(const void *arg)
 	open_before = count_descriptors();
 	whole_life();
 	open_after = count_descriptors();
-	/* One, of the conversation, and only in this process. */
-	expect(open_after - open_before == helpers_wanted());
+	/* The conversation and each pool, and only in this process. */
+	expect(secmalloc_stats(&stats) == 0);
+	expect(open_after - open_before == helpers_wanted() *
+	    (1 + stats.pools));
 	list_after_exec(after, sizeof(after));
 	expect(strcmp(before, after) == 0);
 	/* The control: what is not closed on exec is listed. */
@@ -529,14 +537,14 @@ standard_closed(const void *arg)
 	return 0;
 }
 
-/* A host that closes what it did not open, and gets the number again. */
+/* A host that closes what it did not open, and gets the numbers again. */
 static int
 closed_by_host(const void *arg)
 {
 	struct secmalloc_config config = configuration();
 	char byte[2];
 	int ends[2];
-	void *p;
+	void *p, *q;
 
 	(void)arg;
 	become_user();
@@ -547,9 +555,15 @@ closed_by_host(const void *arg)
 			(void)close(fd);
 	expect(pipe(ends) == 0);
 	expect(pages_locked(p, 100));
-	if (mode == SECMALLOC_MODE_HELPER)
-		expect(secmalloc(1 * MIB) == NULL && errno == ENOLCK);
+	expect(secmalloc_verify() == 0 && secmalloc_is_secure(p) == 1);
+	expect(helpers() == helpers_wanted());
+	/* Who is asked for more is another. */
+	expect((q = secmalloc(1 * MIB)) != NULL);
+	expect(helpers() == 2 * helpers_wanted());
+	expect(pages_locked(p, 100) && pages_locked(q, 1 * MIB));
+	expect(secmalloc_verify() == 0);
 	secmalloc_shutdown();
+	expect(helpers_become(0));
 	/* Neither end was written to, read from or closed. */
 	expect(write(ends[1], "x", 1) == 1);
 	expect(read(ends[0], byte, sizeof(byte)) == 1);
@@ -594,7 +608,7 @@ static const struct {
 	{ standard_closed, 4, "with 2 closed" },
 	{ standard_closed, 7, "with 0, 1 and 2 closed" },
 	{ closed_by_host, 0,
-	    "a host that closes all descriptors keeps its locks" },
+	    "a host that closes all descriptors keeps its locks, and gets more" },
 };
 
 int

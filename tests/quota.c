@@ -125,10 +125,15 @@ ask_helper(const struct client *c, unsigned type, uint32_t id, uint64_t a,
 static enum wire_status
 client_hello(const struct client *c, struct wire_message *answer)
 {
-	int fd;
+	int pulse;
+	enum wire_status status = ask_helper(c, WIRE_HELLO, 0, WIRE_VERSION,
+	    WIRE_VERSION, answer, &pulse);
 
-	return ask_helper(c, WIRE_HELLO, 0, WIRE_VERSION, WIRE_VERSION,
-	    answer, &fd);
+	if ((status == WIRE_OK) != (pulse != -1))
+		errx(1, "a greeting without a pulse, or a refusal with one");
+	if (pulse != -1)
+		(void)close(pulse);
+	return status;
 }
 
 /* Mapped and populated, so that it can be locked. */

@@ -189,6 +189,25 @@ lock_future(void)
 
 /* --- The moment between a grant and its lock --- */
 
+static mode_t helper_mode; /* of its file, which differs between layouts */
+
+static void
+take_helper_away(void)
+{
+	const char *helper = getenv("SECMALLOC_TEST_HELPER");
+	struct stat st;
+
+	expect(helper != NULL && stat(helper, &st) == 0);
+	helper_mode = st.st_mode & 07777;
+	chmod_helper(0);
+}
+
+static void
+bring_helper_back(void)
+{
+	chmod_helper(helper_mode);
+}
+
 static void (*at_populate)(void);
 
 int __wrap_madvise(void *at, size_t size, int advice);
@@ -210,9 +229,22 @@ kill_at_populate(void)
 }
 
 static void
+kill_for_good_at_populate(void)
+{
+	take_helper_away();
+	kill_at_populate();
+}
+
+static void
 killed_before_lock(void)
 {
 	at_populate = kill_at_populate;
+}
+
+static void
+killed_for_good_before_lock(void)
+{
+	at_populate = kill_for_good_at_populate;
 }
 
 /* --- At the start --- */
@@ -284,6 +316,8 @@ starts(const void *arg)
 	result = secmalloc_init(&config);
 	error = errno;
 	expect(now_us() - begun < SOON);
+	/* What was to come between has. */
+	expect(at_populate == NULL);
 	if (row->error == 0) {
 		errno = error;
 		expect(result == 0);
@@ -299,17 +333,17 @@ starts(const void *arg)
 	expect(stats.mode == -1);
 	expect(secmalloc_verify() == 0);
 	expect(helpers_become(0));
-	if (row->as_nobody == killed_before_lock) {
-		expect(secmalloc_init(&config) == 0);
-		locked_for_sure(10 * KIB);
-		return 0;
-	}
 	/* An allocation starts anew, with the configuration that failed. */
 	errno = 0;
 	expect(secmalloc(1) == NULL);
 	expect(errno == row->error);
 	errno = 0;
 	expect(secstrdup("secret") == NULL && errno == row->error);
+	if (row->as_nobody == killed_for_good_before_lock) {
+		bring_helper_back();
+		expect(secmalloc_init(&config) == 0);
+		locked_for_sure(10 * KIB);
+	}
 	return 0;
 }
 
@@ -372,8 +406,10 @@ static const struct start at_start[] = {
 	{ AUTO, 1 * MIB, cut_bounding_set, NULL, 0,
 	    "with the bounding set cut and a limit that suffices: locked" },
 
-	{ HELPER, 0, NULL, killed_before_lock, ENOLCK,
-	    "a helper killed between grant and lock: ENOLCK" },
+	{ HELPER, 0, NULL, killed_before_lock, 0,
+	    "a helper killed between grant and lock is replaced: locked" },
+	{ HELPER, 0, NULL, killed_for_good_before_lock, EPERM,
+	    "a helper killed between grant and lock, and no other: EPERM" },
 
 	{ INPROCESS, 0, NULL, NULL, EPERM,
 	    "by itself with a limit of 0: EPERM" },
@@ -620,7 +656,57 @@ policy_limit(const void *arg)
 	return 0;
 }
 
-/* Kills the helper, and what follows until a new start. */
+static void
+nothing_to_be_had(void)
+{
+	errno = 0;
+	expect(secmalloc(1) == NULL && errno == ENOLCK);
+	errno = 0;
+	expect(secmalloc(1 * MIB) == NULL && errno == ENOLCK);
+	errno = 0;
+	expect(secrealloc(kept[0], 1 * MIB) == NULL && errno == ENOLCK);
+	expect(secmalloc_is_secure(kept[0]) == 0);
+}
+
+/* While no other can be had. */
+static void
+kill_helper(bool by_verify)
+{
+	take_helper_away();
+	expect(kill_helpers() == 1);
+	/* The control for all that is said of locked pages. */
+	expect(!pages_locked(kept[0], kept_size));
+	errno = 0;
+	if (by_verify)
+		expect(secmalloc_verify() == -1);
+	else
+		expect(secmalloc(2 * MIB) == NULL);
+	expect(errno == ENOLCK);
+}
+
+static void
+kept_locked_anew(bool by_verify)
+{
+	void *p;
+
+	/* An allocation does not look again at once. */
+	if (by_verify)
+		expect(secmalloc_verify() == 0);
+	else {
+		sleep_ms(500);
+		expect((p = secmalloc(2 * MIB)) != NULL);
+		expect(pages_locked(p, 2 * MIB));
+		secfree(p);
+	}
+	kept_whole();
+	for (int i = 0; i < KEPT; i++)
+		expect(pages_locked(kept[i], kept_size));
+	expect(secmalloc_verify() == 0);
+	expect(secmalloc_is_secure(kept[0]) == 1);
+	expect(helpers() == 1);
+}
+
+/* Where there is no other helper; then there is; then there is none again. */
 static int
 killed(const void *arg)
 {
@@ -631,39 +717,37 @@ killed(const void *arg)
 	expect(secmalloc_init(&config) == 0);
 	keep();
 	kept_locked();
-	expect(kill_helpers() == 1);
-	/* The control for all that is said of locked pages. */
-	expect(!pages_locked(kept[0], kept_size));
-	errno = 0;
-	if (by_verify)
-		expect(secmalloc_verify() == -1);
-	else
-		expect(secmalloc(2 * MIB) == NULL);
-	expect(errno == ENOLCK && losses == 1);
-	for (int i = 0; i < 3; i++) {
-		errno = 0;
-		expect(secmalloc_verify() == -1 && errno == ENOLCK);
-		errno = 0;
-		expect(secmalloc(1) == NULL && errno == ENOLCK);
-		errno = 0;
-		expect(secmalloc(1 * MIB) == NULL && errno == ENOLCK);
-		errno = 0;
-		expect(secrealloc(kept[0], 1 * MIB) == NULL &&
-		    errno == ENOLCK);
+	for (int n = 1; n <= 2; n++) {
+		kill_helper(by_verify);
+		expect(losses == n);
+		for (int i = 0; i < 3; i++) {
+			errno = 0;
+			expect(secmalloc_verify() == -1 && errno == ENOLCK);
+			nothing_to_be_had();
+		}
+		kept_whole();
+		bring_helper_back();
+		kept_locked_anew(by_verify);
+		expect(losses == n);
 	}
-	expect(secmalloc_is_secure(kept[0]) == 0);
+	kill_helper(by_verify);
 	kept_whole();
 	for (int i = 0; i < KEPT; i++)
 		secfree(kept[i]);
-	expect(losses == 1);
+	/* What is free is not locked either. */
+	errno = 0;
+	expect(secmalloc(kept_size) == NULL && errno == ENOLCK);
+	expect(losses == 3);
 	secmalloc_shutdown();
-	/* A new start locks anew, and a second loss is told anew. */
+	/* A new start locks anew, and a loss is told anew. */
+	bring_helper_back();
 	losses = 0;
 	expect(secmalloc_init(&config) == 0);
 	keep();
 	kept_locked();
-	expect(kill_helpers() == 1);
-	expect(secmalloc_verify() == -1 && losses == 1);
+	kill_helper(true);
+	expect(losses == 1);
+	bring_helper_back();
 	return 0;
 }
 
@@ -672,17 +756,44 @@ static int
 killed_while_growing(const void *arg)
 {
 	struct secmalloc_config config = growing(HELPER);
+	void *p;
 
 	(void)arg;
 	become_nobody(0);
 	expect(secmalloc_init(&config) == 0);
 	keep();
-	at_populate = kill_at_populate;
+	for (int i = 0; i < 3; i++) {
+		at_populate = kill_at_populate;
+		expect((p = secmalloc(3 * MIB)) != NULL);
+		expect(at_populate == NULL);
+		expect(pages_locked(p, 3 * MIB) && helpers() == 1);
+		kept_locked();
+	}
+	for (int i = 0; i < KEPT; i++)
+		secfree(kept[i]);
+	return 0;
+}
+
+static int
+killed_for_good_while_growing(const void *arg)
+{
+	struct secmalloc_config config = growing(HELPER);
+
+	(void)arg;
+	become_nobody(0);
+	expect(secmalloc_init(&config) == 0);
+	keep();
+	at_populate = kill_for_good_at_populate;
 	errno = 0;
 	expect(secmalloc(2 * MIB) == NULL && errno == ENOLCK);
-	expect(losses == 1);
+	expect(at_populate == NULL && losses == 1);
 	kept_whole();
-	expect(secmalloc_verify() == -1 && losses == 1);
+	expect(secmalloc_verify() == -1 && errno == ENOLCK);
+	nothing_to_be_had();
+	expect(losses == 1);
+	bring_helper_back();
+	kept_locked_anew(true);
+	expect(losses == 1);
 	for (int i = 0; i < KEPT; i++)
 		secfree(kept[i]);
 	return 0;
@@ -894,11 +1005,15 @@ main(int argc, char *argv[])
 	ok(run_worker(policy_limit, NULL, 20),
 	    "more than the policy's limit: EDQUOT");
 	ok(run_worker(killed, &ways[0], 20),
-	    "a killed helper is noticed by secmalloc_verify and told once");
+	    "a killed helper without another is noticed by secmalloc_verify "
+	    "and told once, and so is the next one");
 	ok(run_worker(killed, &ways[1], 20),
-	    "a killed helper is noticed by growth and told once");
+	    "a killed helper without another is noticed by growth and told "
+	    "once, and so is the next one");
 	ok(run_worker(killed_while_growing, NULL, 20),
-	    "a helper killed between a later grant and its lock: ENOLCK");
+	    "a helper killed between a later grant and its lock is replaced");
+	ok(run_worker(killed_for_good_while_growing, NULL, 20),
+	    "a helper killed there without another: ENOLCK, until there is one");
 	ok(run_worker(privilege_dropped, NULL, 20),
 	    "with its privilege dropped a process keeps its locks: EPERM");
 	return done_testing();

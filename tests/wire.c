@@ -43,11 +43,13 @@ static unsigned pool_count;
 
 static int helper_socket;
 static pid_t helper_pid;
+static int pulse = -1;
 
 /* What is to be wrong with the next packet. */
 static struct {
 	bool magic, version, padding, attach;
 	int length;
+	int descriptor; /* that is attached */
 } spoilt;
 
 /* How the helper is to be started. */
@@ -95,7 +97,6 @@ packet_send(const struct wire_message *m)
 	struct iovec iov = { packet, WIRE_REQUEST_LEN };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
 	struct cmsghdr *c;
-	int fd = STDIN_FILENO;
 
 	wire_pack(packet, WIRE_REQUEST_LEN, m);
 	if (spoilt.magic)
@@ -114,7 +115,7 @@ packet_send(const struct wire_message *m)
 		c->cmsg_level = SOL_SOCKET;
 		c->cmsg_type = SCM_RIGHTS;
 		c->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+		memcpy(CMSG_DATA(c), &spoilt.descriptor, sizeof(int));
 	}
 	memset(&spoilt, 0, sizeof(spoilt));
 	return sendmsg(helper_socket, &msg, MSG_NOSIGNAL);
@@ -186,9 +187,35 @@ ask_plainly(const char *name, unsigned type, uint32_t id, uint64_t a,
 
 	if (!ask(name, type, id, a, b, &reply, &fd))
 		return;
+	if ((fd != -1) != (type == WIRE_HELLO && reply.status == WIRE_OK))
+		errx(1, "a descriptor nobody asked for, or none");
 	if (fd != -1)
-		errx(1, "a descriptor nobody asked for");
+		(void)close(fd);
 	putchar('\n');
+}
+
+/* A pulse comes with OK, and with nothing else. */
+static void
+hello(void)
+{
+	struct wire_message reply;
+
+	if (!ask("hello", WIRE_HELLO, 0, 1, 1, &reply, &pulse))
+		return;
+	if ((pulse != -1) != (reply.status == WIRE_OK))
+		errx(1, "pulse and status differ");
+	putchar('\n');
+}
+
+/* The last pool once more, as if its helper were another. */
+static void
+adopt(void)
+{
+	if (pool_count == 0)
+		errx(2, "no pool");
+	spoilt.attach = true;
+	spoilt.descriptor = pools[pool_count - 1].fd;
+	ask_plainly("adopt", WIRE_ADOPT, 0, pools[pool_count - 1].size, 0);
 }
 
 static void
@@ -392,7 +419,7 @@ command(char *name)
 	if (spoil(name))
 		puts(name);
 	else if (strcmp(name, "hello") == 0)
-		ask_plainly(name, WIRE_HELLO, 0, 1, 1);
+		hello();
 	else if (strcmp(name, "packet") == 0 && value != NULL)
 		packet(value);
 	else if (strcmp(name, "grant") == 0)
@@ -409,6 +436,8 @@ command(char *name)
 		empty();
 	else if (strcmp(name, "unmap") == 0)
 		unmap();
+	else if (strcmp(name, "adopt") == 0)
+		adopt();
 	else if (strcmp(name, "tamper") == 0)
 		tamper();
 	else if (strcmp(name, "keep") == 0)
