@@ -297,6 +297,19 @@ memory_lock(void *at, size_t size)
 	return -1;
 }
 
+/* A mapping that is locked refuses to be invalidated (mm/msync.c). */
+bool
+memory_is_locked(void *at, size_t size)
+{
+	unsigned char *byte = at;
+
+	for (size_t i = 0; i < size; i += memory_page_size())
+		if (msync(byte + i, memory_page_size(), MS_ASYNC |
+		    MS_INVALIDATE) == 0 || errno != EBUSY)
+			return false;
+	return true;
+}
+
 int
 memory_keep_from_core(void *at, size_t size)
 {

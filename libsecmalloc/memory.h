@@ -68,6 +68,9 @@ int memory_populate(void *at, size_t size);
  */
 int memory_lock(void *at, size_t size);
 
+/* Whether this process has locked every page: a system call for each. */
+bool memory_is_locked(void *at, size_t size);
+
 /* Advice that must hold: no core file, no child. */
 int memory_keep_from_core(void *at, size_t size);
 int memory_keep_from_children(void *at, size_t size);

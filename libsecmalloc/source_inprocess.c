@@ -183,6 +183,16 @@ all_locked(struct lines *smaps, const struct source_range *ranges,
 	return true;
 }
 
+/* For a host that has no /proc, as in a root of its own. */
+static bool
+each_locked(const struct source_range *ranges, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (!memory_is_locked(ranges[i].at, ranges[i].size))
+			return false;
+	return true;
+}
+
 static int
 inprocess_verify(struct source *source, const struct source_range *ranges,
     size_t count)
@@ -195,7 +205,9 @@ inprocess_verify(struct source *source, const struct source_range *ranges,
 	if (smaps.fd == -1 && (errno == EMFILE || errno == ENFILE ||
 	    errno == ENOMEM))
 		return -1;
-	if (smaps.fd != -1) {
+	if (smaps.fd == -1)
+		locked = each_locked(ranges, count);
+	else {
 		locked = all_locked(&smaps, ranges, count);
 		(void)close(smaps.fd);
 	}

@@ -30,6 +30,7 @@
 #include <time.h>
 
 #include "harness.h"
+#include "pages.h"
 
 #if defined(__has_feature)
 # if __has_feature(thread_sanitizer) && !defined(__SANITIZE_THREAD__)
@@ -85,7 +86,7 @@ expect_failed(const char *what, const char *file, int line)
 
 /* --- The worker's side of the observer --- */
 
-enum { ASK_PAGES, ASK_HELPERS, ASK_KILL, ASK_CHMOD };
+enum { ASK_PAGES, ASK_POOLS, ASK_HELPERS, ASK_KILL, ASK_CHMOD };
 
 struct ask {
 	uint64_t at, size;
@@ -101,11 +102,9 @@ struct answer {
 static int observer = -1;
 
 static inline struct answer
-ask(int what, const void *at, size_t size)
+ask_of(pid_t pid, int what, const void *at, size_t size)
 {
-	struct ask question = {
-		(uintptr_t)at, size, what, (int32_t)getpid()
-	};
+	struct ask question = { (uintptr_t)at, size, what, (int32_t)pid };
 	struct answer answer;
 
 	if (send(observer, &question, sizeof(question), MSG_NOSIGNAL) !=
@@ -114,6 +113,12 @@ ask(int what, const void *at, size_t size)
 	    (ssize_t)sizeof(answer))
 		expect_failed("the observer answers", __FILE__, __LINE__);
 	return answer;
+}
+
+static inline struct answer
+ask(int what, const void *at, size_t size)
+{
+	return ask_of(getpid(), what, at, size);
 }
 
 /*
@@ -126,6 +131,16 @@ pages_locked(const void *at, size_t size)
 	struct answer answer = ask(ASK_PAGES, at, size);
 
 	return answer.count != 0 && answer.unlocked == 0;
+}
+
+/* The bytes in the pools of PID, if every page of them is locked so; else 0. */
+static inline size_t
+locked_in_pools(pid_t pid)
+{
+	struct answer answer = ask_of(pid, ASK_POOLS, NULL, 0);
+
+	return answer.unlocked != 0 ? 0 :
+	    (size_t)answer.count * (size_t)sysconf(_SC_PAGESIZE);
 }
 
 /* The number of the page frame that AT lies in. */
@@ -175,45 +190,24 @@ chmod_helper(mode_t mode)
 
 /* --- The observer's side --- */
 
-/* What the kernel's documentation calls KPF_UNEVICTABLE and KPF_MLOCKED. */
-#define PAGE_UNEVICTABLE (UINT64_C(1) << 18)
-#define PAGE_MLOCKED (UINT64_C(1) << 33)
-
 static inline struct answer
 observe_pages(const struct ask *question)
 {
-	uint64_t size = (uint64_t)sysconf(_SC_PAGESIZE);
-	uint64_t first = question->at / size;
-	uint64_t end = (question->at + question->size + size - 1) / size;
-	uint64_t wanted = PAGE_UNEVICTABLE | PAGE_MLOCKED;
-	struct answer answer = { 0, 0, 0 };
-	char path[64];
-	int maps, flags;
+	struct page_counts counts = { .pages = 0 };
+	struct page_files files;
 
-	(void)snprintf(path, sizeof(path), "/proc/%d/pagemap",
-	    (int)question->pid);
-	maps = open(path, O_RDONLY | O_CLOEXEC);
-	flags = open("/proc/kpageflags", O_RDONLY | O_CLOEXEC);
-	if (maps == -1 || flags == -1)
-		bail_out("%s, /proc/kpageflags: %s", path, strerror(errno));
-	for (uint64_t page = first; page < end; page++) {
-		uint64_t entry, frame, bits = 0;
-
-		if (pread(maps, &entry, sizeof(entry), (off_t)(page *
-		    sizeof(entry))) != (ssize_t)sizeof(entry))
-			entry = 0;
-		frame = entry & ((UINT64_C(1) << 55) - 1);
-		if (entry >> 63 != 0 && frame != 0 && pread(flags, &bits,
-		    sizeof(bits), (off_t)(frame * sizeof(bits))) !=
-		    (ssize_t)sizeof(bits))
-			bits = 0;
-		if (answer.count++ == 0)
-			answer.frame = frame;
-		answer.unlocked += (bits & wanted) != wanted;
-	}
-	(void)close(maps);
-	(void)close(flags);
-	return answer;
+	pages_open(&files, question->pid);
+	if (files.map == -1 || files.flags == -1)
+		bail_out("the pages of %d, /proc/kpageflags: %s",
+		    (int)question->pid, strerror(errno));
+	if (question->what == ASK_POOLS)
+		pages_count_pools(question->pid, &counts);
+	else
+		pages_count(&files, question->at, question->size, &counts);
+	pages_close(&files);
+	return (struct answer){
+		counts.pages, counts.pages - counts.locked, counts.frame
+	};
 }
 
 /*
@@ -322,6 +316,7 @@ observe_answer(int socket)
 		return;
 	switch (question.what) {
 	case ASK_PAGES:
+	case ASK_POOLS:
 		answer = observe_pages_drained(&question);
 		break;
 	case ASK_HELPERS:

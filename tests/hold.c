@@ -8,9 +8,10 @@
  *
  * The secret is the first line of standard input.  BYTES of memory are filled
  * with LABEL and secret, again and again; then "ready PID ADDRESS BYTES" is
- * printed.  At the end of standard input the bytes are compared with what was
- * written: exit status 0 says that they are the same and, for the first two
- * kinds, that the library finds them locked.
+ * printed.  At each line that follows, "locked" is printed if, for the first two
+ * kinds, the library finds them locked, or else why not.  At the end of standard
+ * input the bytes are compared with what was written: exit status 0 says that
+ * they are the same and, again, locked.
  */
 #include "config.h"
 
@@ -23,6 +24,7 @@
 #include <grp.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -176,14 +178,16 @@ fill(unsigned char *memory, size_t bytes, const char *label)
 
 /* Until standard input ends: also when whoever started this is killed. */
 static void
-wait_for_end(void)
+answer_until_end(bool secure)
 {
-	char c;
+	char c = 0;
 	ssize_t n;
 
-	do
-		n = read(STDIN_FILENO, &c, 1);
-	while (n > 0 || (n < 0 && errno == EINTR));
+	while ((n = read(STDIN_FILENO, &c, 1)) > 0 || (n < 0 && errno == EINTR))
+		if (n > 0 && c == '\n' && dprintf(STDOUT_FILENO, "%s\n",
+		    !secure || secmalloc_verify() == 0 ? "locked" :
+		    strerror(errno)) < 0)
+			err(1, "standard output");
 }
 
 int
@@ -192,7 +196,7 @@ main(int argc, char *argv[])
 	unsigned char *p;
 	const char *kind, *label;
 	size_t bytes, period;
-	int secure;
+	bool secure;
 
 	if (argc != 4)
 		errx(2, "usage: hold secmalloc|inprocess|malloc|memfd BYTES LABEL");
@@ -223,7 +227,7 @@ main(int argc, char *argv[])
 	if (dprintf(STDOUT_FILENO, "ready %ld 0x%" PRIxPTR " %zu\n",
 	    (long)getpid(), (uintptr_t)p, bytes) < 0)
 		err(1, "standard output");
-	wait_for_end();
+	answer_until_end(secure);
 
 	if (second_mapper > 0) {
 		(void)kill(second_mapper, SIGKILL);

@@ -120,29 +120,6 @@ init() {
 	"$@" </dev/null 3>&- | sed 's/ ms=.*//'
 }
 
-# usage_of UID|total: helpers and bytes, as root is told of the ledger.
-usage_of() {
-	local name
-	name=$(id -nu "$1" 2>/dev/null || echo "$1")
-	"$HELPER_NONE" --usage | awk -v name="$name" '
-		$1 == name { print $(NF - 1), $NF; found = 1 }
-		END { if (!found) print 0, 0 }'
-}
-
-# expect_usage UID HELPERS BYTES: bytes may be a pattern. Within two seconds: the
-# kernel takes a lock back when it ends the process, not when it is killed.
-expect_usage() {
-	local got
-	for _ in {1..100}; do
-		got=$(usage_of "$1")
-		# shellcheck disable=SC2053
-		[[ $got == "$2 "$3 ]] && return
-		sleep 0.02
-	done
-	echo "usage of $1: $got, not $2 $3"
-	return 1
-}
-
 # policy LINE...: of the tests' helper.
 policy() {
 	printf '%s\n' "$@" >"$POLICY"

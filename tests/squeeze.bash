@@ -131,6 +131,16 @@ memcg_reclaim() {
 	fi
 }
 
+# memcg_helpers: the process ids of the helpers in it, a line each.
+memcg_helpers() {
+	local pid
+	while read -r pid; do
+		if [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = secmalloc-helpe ]; then
+			echo "$pid"
+		fi
+	done <"$MEMCG/cgroup.procs"
+}
+
 # squeeze BYTES NAME...: again and again, three times at least, until every
 # hold NAME has lost more than nine tenths of its pages; fails if that is not
 # to be had, since then the squeeze shows nothing about anybody else.
@@ -204,6 +214,23 @@ hold_pages() {
 	for word in $line; do
 		PAGES[${word%%=*}]=${word#*=}
 	done
+}
+
+# hold_ask NAME: whether the library finds the memory locked, which also has it
+# locked again if it is not.
+hold_ask() {
+	local i lines
+	lines=$(wc -l <"$HOLD_DIR/$1.out")
+	echo >&"${HOLD_FD[$1]}"
+	for ((i = 0; i < 200; i++)); do
+		if [ "$(wc -l <"$HOLD_DIR/$1.out")" -gt "$lines" ]; then
+			tail -n 1 "$HOLD_DIR/$1.out" | grep -qx locked && return 0
+			break
+		fi
+		sleep 0.05
+	done
+	tail -n 1 "$HOLD_DIR/$1.out" >&2
+	return 1
 }
 
 # hold_end NAME: lets it compare its bytes and end; returns what it found.

@@ -81,6 +81,23 @@ helper_keeps_out_of_swap() {
 	helper_keeps_out_of_swap "$HELPER_C"
 }
 
+# The control: between the two helpers, the kernel may take all of it.
+@test "locked again by another helper when one is killed, a secret never reaches swap" {
+	requires helper-a
+	hold_three env SECMALLOC_TEST_HELPER="$HELPER_A" "${AS_NOBODY[@]}" "$HOLD_BIN/hold" secmalloc
+	first=$(memcg_helpers)
+	[[ $first =~ ^[0-9]+$ ]]
+	kill -KILL "$first"
+	gone "$first"
+	hold_pages locked
+	same "${PAGES[mlocked]} ${PAGES[unevictable]}" "0 0" "between two helpers"
+	hold_ask locked
+	second=$(memcg_helpers)
+	[[ $second =~ ^[0-9]+$ ]]
+	[ "$second" != "$first" ]
+	only_controls_swapped
+}
+
 @test "locked by the process itself before it gave up root, a secret never reaches swap" {
 	hold_three "$HOLD_BIN/hold" inprocess
 	only_controls_swapped
