@@ -172,6 +172,13 @@ struct secmalloc_config {
 	void *reserved[7];
 };
 
+/* secmalloc_protect(): what may be done with a guarded object. */
+enum {
+	SECMALLOC_NOACCESS = 0,
+	SECMALLOC_READONLY = 1,
+	SECMALLOC_READWRITE = 2
+};
+
 /* What secmalloc_stats() fills in. */
 struct secmalloc_stats {
 	/* Locked pools, and the bytes in them. */
@@ -187,7 +194,10 @@ struct secmalloc_stats {
 	size_t cached_bytes;
 	/* Bookkeeping of the pools, which is not locked. */
 	size_t metadata_bytes;
-	/* Live large objects with a guard page behind them, and without one. */
+	/*
+	 * Live objects with a guard page behind them, large or guarded, and
+	 * large ones without one.
+	 */
 	size_t guards;
 	size_t unguarded;
 	size_t reserved[4];
@@ -242,6 +252,25 @@ SECMALLOC_API void *secreallocarray(void *ptr, size_t nmemb, size_t size)
  */
 SECMALLOC_API void *secaligned_alloc(size_t alignment, size_t size)
 	SECMALLOC_MALLOC SECMALLOC_ALLOC_SIZE(2) SECMALLOC_WARN_UNUSED;
+
+/*
+ * As secmalloc(SIZE), on pages of its own between two that cannot be accessed.
+ * The object ends where the second one begins, and so is aligned only as its
+ * size makes it.  Before it on its first page are canaries, which are checked
+ * when it is freed or resized.  secrealloc() always moves it, and the new one
+ * is guarded, too.  Never without its guards: ENOMEM.
+ */
+SECMALLOC_API void *secmalloc_guarded(size_t size)
+	SECMALLOC_MALLOC SECMALLOC_ALLOC_SIZE(1) SECMALLOC_WARN_UNUSED;
+
+/*
+ * Sets what all threads may do with a guarded object: ACCESS is
+ * SECMALLOC_NOACCESS, _READONLY, or _READWRITE, which it begins with.  It may
+ * be freed or resized in any case; once resized, it may be read and written.
+ * 0, or -1 with EINVAL (ACCESS), ENOMEM, or ENOLCK (a fork did not copy it).
+ * Any other pointer than a guarded object's is a misuse.
+ */
+SECMALLOC_API int secmalloc_protect(void *ptr, int access);
 
 /* A copy of the string S; secstrndup() copies at most N bytes of it. */
 SECMALLOC_API char *secstrdup(const char *s)

@@ -155,6 +155,11 @@ check(const char *function, enum heap_fault fault, const char *freed)
 		fatal_misuse(function, "pointer into the middle of an object");
 	case HEAP_OVERFLOW:
 		fatal_misuse(function, "overflow past the end of an object");
+	case HEAP_UNDERFLOW:
+		fatal_misuse(function, "underflow before the start of an "
+		    "object");
+	case HEAP_UNGUARDED:
+		fatal_misuse(function, "not a guarded object");
 	case HEAP_WRITTEN:
 		fatal_misuse(function, "memory was written to after it was "
 		    "freed");
@@ -245,21 +250,46 @@ release_long(void *ptr, const char *function)
 		release(function, ptr);
 }
 
-/* Whether PTR, of *OLD bytes, is one of SIZE in its place. */
+/* Another one of SIZE for PTR, which is guarded, or NULL. */
+static enum heap_fault
+move_guarded(void **moved, void *ptr, size_t size)
+{
+	enum heap_fault fault;
+
+	(void)pool_keep();
+	fault = heap_move_guarded(moved, ptr, size);
+	if (fault == HEAP_FINE && *moved == NULL && cache_drain())
+		fault = heap_move_guarded(moved, ptr, size);
+	return fault;
+}
+
+/*
+ * Whether *PTR, of *OLD bytes, is one of SIZE now, in its place unless it is
+ * guarded; *OLD is SIZE_MAX if it cannot become one, for the reason in errno.
+ */
 static bool
-resize_locked(const char *function, void *ptr, size_t size, bool forced,
+resize_locked(const char *function, void **ptr, size_t size, bool forced,
     size_t *old)
 {
 	enum heap_fault fault;
-	bool done;
+	void *moved = NULL;
+	bool done = false;
 
 	enter();
-	fault = heap_resize(ptr, size, forced, old, &done);
+	if (heap_is_guarded(*ptr)) {
+		fault = move_guarded(&moved, *ptr, size);
+		*old = SIZE_MAX;
+	} else
+		fault = heap_resize(*ptr, size, forced, old, &done);
 	leave();
 	check(function, fault, "object was freed before");
-	if (fault == HEAP_DENIED)
+	if (fault == HEAP_DENIED) {
 		*old = SIZE_MAX;
-	return done;
+		errno = ENOLCK;
+	}
+	if (moved != NULL)
+		*ptr = moved;
+	return done || moved != NULL;
 }
 
 /* In the usual ways, if they lead to anything. */
@@ -305,18 +335,16 @@ resize(const char *function, void *ptr, size_t size)
 		return NULL;
 	}
 	if (cache_resize(ptr, size, &old) || (old == 0 &&
-	    resize_locked(function, ptr, size, false, &old)))
+	    resize_locked(function, &ptr, size, false, &old)))
 		return ptr;
-	if (old == SIZE_MAX) {
-		errno = ENOLCK;
+	if (old == SIZE_MAX)
 		return NULL;
-	}
 	if ((moved = move(function, ptr, old, size)) == NULL) {
 		int error = errno;
 
 		/* To become smaller takes no room. */
 		if (size <= old &&
-		    resize_locked(function, ptr, size, true, &old))
+		    resize_locked(function, &ptr, size, true, &old))
 			return ptr;
 		errno = error;
 		return NULL;
@@ -409,6 +437,43 @@ secaligned_alloc(size_t alignment, size_t size)
 	}
 	return allocate("secaligned_alloc", alignment < SLOT_ALIGN ?
 	    SLOT_ALIGN : alignment, size);
+}
+
+void *
+secmalloc_guarded(size_t size)
+{
+	enum heap_fault fault = HEAP_FINE;
+	void *ptr = NULL;
+
+	enter();
+	if (start() == 0) {
+		(void)pool_keep();
+		fault = heap_allocate_guarded(&ptr, size);
+		if (fault == HEAP_FINE && ptr == NULL && cache_drain())
+			fault = heap_allocate_guarded(&ptr, size);
+	}
+	leave();
+	check("secmalloc_guarded", fault, "");
+	return ptr;
+}
+
+int
+secmalloc_protect(void *ptr, int access)
+{
+	enum heap_fault fault;
+	int result;
+
+	if (access < SECMALLOC_NOACCESS || access > SECMALLOC_READWRITE) {
+		errno = EINVAL;
+		return -1;
+	}
+	enter();
+	fault = heap_protect(ptr, access, &result);
+	leave();
+	check("secmalloc_protect", fault, "object was freed before");
+	if (fault == HEAP_DENIED)
+		errno = ENOLCK;
+	return result;
 }
 
 static char *

@@ -9,9 +9,11 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "fatal.h"
 #include "heap.h"
 #include "memory.h"
 #include "random.h"
+#include "secmalloc.h"
 #include "tools.h"
 
 enum {
@@ -417,10 +419,30 @@ run_blocks(size_t size)
 }
 
 static size_t
+run_size(const struct block *head)
+{
+	return (size_t)head->nblocks << BLOCK_SHIFT;
+}
+
+static size_t
 run_room(const struct block *head)
 {
-	return ((size_t)head->nblocks << BLOCK_SHIFT) -
-	    (head->guarded ? memory_page_size() : 0);
+	if (head->fenced)
+		return head->requested;
+	return run_size(head) - (head->guarded ? memory_page_size() : 0);
+}
+
+/* Where the object in a run begins: a fenced one ends with its last page. */
+static unsigned char *
+run_object(const struct block *head)
+{
+	unsigned char *at = block_address(head);
+	size_t inside;
+
+	if (!head->fenced)
+		return at;
+	at = pool_inside(head, &inside);
+	return at + (inside - head->requested);
 }
 
 static enum heap_fault
@@ -440,13 +462,102 @@ take_run(void **ptr, size_t size, size_t align)
 	if (!heap_is_zero(at, (size_t)head->nblocks << BLOCK_SHIFT))
 		return HEAP_WRITTEN;
 	head->requested = size;
-	head->guarded = false;
+	head->guarded = head->fenced = false;
 	__atomic_store_n(&head->kind, BLOCK_OBJECT, __ATOMIC_RELEASE);
 	canary_set(at, size);
 	if (size > GUARDED_FROM)
 		pool_guard(head);
 	tools_allocated(at, size, run_room(head));
 	*ptr = at;
+	return HEAP_FINE;
+}
+
+/* What is on the first page of a fenced object before it. */
+struct gap {
+	unsigned char *at;
+	size_t size;
+};
+
+static struct gap
+gap_of(const struct block *head)
+{
+	struct gap gap;
+
+	gap.at = pool_inside(head, &gap.size);
+	gap.size -= head->requested;
+	return gap;
+}
+
+/* Of the canaries that fill it, the last one may lack its end. */
+static void
+fill_gap(const struct block *head)
+{
+	struct gap gap = gap_of(head);
+	uint64_t canary = canary_of(gap.at);
+
+	for (size_t i = 0, left = gap.size; left != 0; ) {
+		size_t n = left < CANARY_SIZE ? left : CANARY_SIZE;
+
+		memcpy(gap.at + i, &canary, n);
+		i += n;
+		left -= n;
+	}
+}
+
+static bool
+gap_is_whole(const struct block *head)
+{
+	struct gap gap = gap_of(head);
+	uint64_t canary = canary_of(gap.at);
+
+	for (size_t i = 0, left = gap.size; left != 0; ) {
+		size_t n = left < CANARY_SIZE ? left : CANARY_SIZE;
+
+		if (memcmp(gap.at + i, &canary, n) != 0)
+			return false;
+		i += n;
+		left -= n;
+	}
+	return true;
+}
+
+static enum heap_fault
+take_fenced(void **ptr, size_t size)
+{
+	size_t page = memory_page_size(), inside = memory_round_up(size);
+	struct block *head;
+	unsigned char *at;
+
+	if (inside == 0)
+		inside = page;
+	head = take_blocks((inside + 2 * page) >> BLOCK_SHIFT,
+	    page >> BLOCK_SHIFT);
+	if (head == NULL)
+		return HEAP_FINE;
+	at = block_address(head);
+	tools_open(at, run_size(head));
+	if (!heap_is_zero(at, run_size(head)))
+		return HEAP_WRITTEN;
+	tools_span(at, run_size(head));
+	if (pool_fence(head) == -1)
+		return HEAP_FINE;
+	head->requested = size;
+	__atomic_store_n(&head->kind, BLOCK_OBJECT, __ATOMIC_RELEASE);
+	tools_open(at + page, inside - size);
+	fill_gap(head);
+	tools_span(at + page, inside - size);
+	*ptr = run_object(head);
+	tools_allocated(*ptr, size, size);
+	return HEAP_FINE;
+}
+
+enum heap_fault
+heap_allocate_guarded(void **ptr, size_t size)
+{
+	*ptr = NULL;
+	if (size <= OBJECT_MAX && !pool_lost())
+		return take_fenced(ptr, size);
+	errno = size > OBJECT_MAX ? ENOMEM : ENOLCK;
 	return HEAP_FINE;
 }
 
@@ -550,10 +661,37 @@ find_object(const void *at, struct object *object)
 	if (head->kind != BLOCK_OBJECT)
 		return HEAP_FREED;
 	object->head = head;
-	object->slot.at = block_address(head);
+	object->slot.at = run_object(head);
 	object->size = head->requested;
 	object->room = run_room(head);
 	return object->slot.at == at ? HEAP_FINE : HEAP_INTERIOR;
+}
+
+static bool
+is_fenced(const struct object *object)
+{
+	return object->head->kind == BLOCK_OBJECT && object->head->fenced;
+}
+
+/* What tells whether it was written past: of a fenced object, before it. */
+static struct gap
+checked(const struct object *object)
+{
+	return is_fenced(object) ? gap_of(object->head) :
+	    (struct gap){ object->slot.at + object->size, CANARY_SIZE };
+}
+
+/* The same of a fenced one, which can be written then, if that can be. */
+static enum heap_fault
+check_fenced(const struct object *object)
+{
+	struct gap gap = gap_of(object->head);
+
+	if (object->head->access != SECMALLOC_READWRITE &&
+	    pool_access(object->head, SECMALLOC_READWRITE) == -1)
+		return HEAP_FINE;
+	tools_open(gap.at, gap.size);
+	return gap_is_whole(object->head) ? HEAP_FINE : HEAP_UNDERFLOW;
 }
 
 /* The same, and whether all is well with it. */
@@ -564,6 +702,8 @@ check_object(const void *at, struct object *object)
 
 	if (fault != HEAP_FINE)
 		return fault;
+	if (is_fenced(object))
+		return check_fenced(object);
 	tools_open(object->slot.at + object->size,
 	    object->room - object->size);
 	return canary_is_whole(object->slot.at, object->size) ? HEAP_FINE :
@@ -571,10 +711,34 @@ check_object(const void *at, struct object *object)
 }
 
 static void
+free_fenced(const struct object *object)
+{
+	struct block *head = object->head;
+	size_t size;
+	unsigned char *at = pool_inside(head, &size);
+	bool writable = head->access == SECMALLOC_READWRITE;
+
+	if (writable) {
+		tools_open(at, size);
+		memory_wipe(at, size);
+	}
+	tools_freed(object->slot.at, object->size);
+	tools_span(at, size);
+	if (writable)
+		pool_give(pool_unfence(head));
+	else
+		pool_abandon(head);
+}
+
+static void
 free_object(const struct object *object)
 {
 	struct block *head = object->head;
 
+	if (is_fenced(object)) {
+		free_fenced(object);
+		return;
+	}
 	heap_wipe(object->slot.at, object->size);
 	tools_freed(object->slot.at, object->room);
 	if (head->kind == BLOCK_SPAN) {
@@ -593,6 +757,50 @@ heap_free(void *ptr)
 
 	if (fault == HEAP_FINE)
 		free_object(&object);
+	return fault;
+}
+
+bool
+heap_is_guarded(const void *ptr)
+{
+	struct object object;
+
+	return find_object(ptr, &object) == HEAP_FINE && is_fenced(&object);
+}
+
+enum heap_fault
+heap_protect(const void *ptr, int access, int *result)
+{
+	struct object object;
+	enum heap_fault fault = find_object(ptr, &object);
+
+	*result = -1;
+	if (fault != HEAP_FINE)
+		return fault;
+	if (!is_fenced(&object))
+		return HEAP_UNGUARDED;
+	*result = pool_access(object.head, access);
+	return HEAP_FINE;
+}
+
+enum heap_fault
+heap_move_guarded(void **moved, void *ptr, size_t size)
+{
+	struct object object;
+	enum heap_fault fault = heap_allocate_guarded(moved, size);
+
+	if (fault != HEAP_FINE || *moved == NULL)
+		return fault;
+	if ((fault = check_object(ptr, &object)) != HEAP_FINE)
+		return fault;
+	if (object.head->access == SECMALLOC_READWRITE) {
+		memcpy(*moved, ptr, size < object.size ? size : object.size);
+		free_object(&object);
+		return HEAP_FINE;
+	}
+	fault = heap_free(*moved);
+	*moved = NULL;
+	errno = ENOMEM;
 	return fault;
 }
 
@@ -729,8 +937,8 @@ visit_objects(const struct pool *pool, const uint8_t *records,
 		};
 
 		head = object.head;
-		object.slot.at = block_address(head);
 		if (head->kind == BLOCK_OBJECT) {
+			object.slot.at = run_object(head);
 			object.size = head->requested;
 			visit(&object, data);
 			continue;
@@ -787,8 +995,9 @@ count_object(const struct object *object, void *data)
 
 	totals->objects++;
 	totals->bytes += object->size;
-	totals->guardable += object->size > GUARDED_FROM &&
-	    object->head->kind == BLOCK_OBJECT;
+	totals->guardable += is_fenced(object) ||
+	    (object->size > GUARDED_FROM &&
+	    object->head->kind == BLOCK_OBJECT);
 }
 
 void
@@ -805,27 +1014,56 @@ heap_totals(struct heap_totals *totals)
 struct copy {
 	const struct pool *from;
 	unsigned char *to;
+	bool failed;
 };
+
+/*
+ * One that cannot be read stays so where it is, for the sake of other threads:
+ * what is looked at is another mapping of its pages.
+ */
+static void
+copy_fenced(const struct object *object, struct copy *copy)
+{
+	struct gap gap = gap_of(object->head);
+	size_t size = gap.size + object->size;
+	const void *view = gap.at;
+
+	if (object->head->access == SECMALLOC_NOACCESS &&
+	    (view = pool_view(object->head)) == NULL) {
+		copy->failed = true;
+		return;
+	}
+	tools_open(gap.at, gap.size);
+	memory_copy(copy->to + (gap.at - copy->from->base), view, size);
+	tools_span(gap.at, gap.size);
+	if (view != gap.at)
+		memory_unview(view, size);
+}
 
 static void
 copy_object(const struct object *object, void *data)
 {
-	const struct copy *copy = data;
+	struct copy *copy = data;
 	unsigned char *at = object->slot.at;
 
+	if (is_fenced(object)) {
+		copy_fenced(object, copy);
+		return;
+	}
 	tools_open(at + object->size, CANARY_SIZE);
 	memory_copy(copy->to + (at - copy->from->base), at,
 	    object->size + CANARY_SIZE);
 	tools_span(at + object->size, CANARY_SIZE);
 }
 
-static void
+static bool
 copy_pool(const struct pool *pool, unsigned char *to)
 {
 	struct copy copy = { .from = pool, .to = to };
 
 	visit_objects(pool, pool->picture != NULL ? pool->picture :
 	    pool_records(pool->base), copy_object, &copy);
+	return !copy.failed;
 }
 
 /*
@@ -879,22 +1117,44 @@ mend_pool(struct pool *pool)
 static void
 open_object(const struct object *object, void *data)
 {
+	struct gap gap = checked(object);
+
 	(void)data;
-	tools_open(object->slot.at, object->size + CANARY_SIZE);
+	tools_open(gap.at, gap.size);
+	tools_open(object->slot.at, object->size);
+}
+
+/* Nobody else is in this process yet. */
+static void
+renew_gap(struct block *head)
+{
+	int access = head->access;
+
+	if (pool_access(head, SECMALLOC_READWRITE) == -1 ||
+	    (fill_gap(head), pool_access(head, access) == -1))
+		fatal_bug("mprotect");
 }
 
 static void
 renew_canary(const struct object *object, void *data)
 {
+	struct gap gap = checked(object);
+
 	(void)data;
-	tools_open(object->slot.at + object->size, CANARY_SIZE);
-	canary_set(object->slot.at, object->size);
+	tools_open(gap.at, gap.size);
+	if (is_fenced(object))
+		renew_gap(object->head);
+	else
+		canary_set(object->slot.at, object->size);
 }
 
 static void
 announce(const struct object *object, void *data)
 {
 	(void)data;
+	if (is_fenced(object))
+		tools_span(block_address(object->head),
+		    run_size(object->head));
 	tools_open(object->slot.at, object->size);
 	if (object->head->kind == BLOCK_OBJECT)
 		tools_span(object->slot.at + object->size,

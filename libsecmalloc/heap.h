@@ -16,7 +16,8 @@
  * a shrinking.
  *
  * A slot that is not LIVE is zero.  CANARY_SIZE bytes that nobody outside can
- * know follow the bytes asked for.  In the tags of a span's blocks is what the
+ * know follow the bytes asked for; before a guarded object, which has a page
+ * that cannot be touched in their place, they fill its first page.  In the tags of a span's blocks is what the
  * cache wants to find there; in all others, 0.
  */
 #ifndef HEAP_H
@@ -67,6 +68,8 @@ enum heap_fault {
 	HEAP_INTERIOR, /* not the start of an object */
 	HEAP_FREED,    /* the start of what is no longer an object */
 	HEAP_OVERFLOW, /* the canary after it is damaged */
+	HEAP_UNDERFLOW, /* the canaries before it are */
+	HEAP_UNGUARDED, /* an object, but not a guarded one */
 	HEAP_WRITTEN,  /* free, and yet not zero */
 	HEAP_DENIED    /* in a child: of the parent, and not for the child */
 };
@@ -343,6 +346,22 @@ size_t heap_give_leftovers(struct heap_slot *slots, size_t n);
  * with errno.
  */
 enum heap_fault heap_allocate(void **ptr, size_t size, size_t align);
+
+/* *PTR becomes SIZE zeroed bytes between two guard pages, at the second. */
+enum heap_fault heap_allocate_guarded(void **ptr, size_t size);
+
+/*
+ * Whether PTR is a guarded object; and limits the access to it, to SECMALLOC_*:
+ * *RESULT is 0, or -1 with errno.
+ */
+bool heap_is_guarded(const void *ptr);
+enum heap_fault heap_protect(const void *ptr, int access, int *result);
+
+/*
+ * *MOVED becomes a guarded object of SIZE with what is in PTR, which is one and
+ * is freed; NULL with errno, and PTR is as before.
+ */
+enum heap_fault heap_move_guarded(void **moved, void *ptr, size_t size);
 
 /* Wipes and frees. */
 enum heap_fault heap_free(void *ptr);

@@ -227,6 +227,73 @@ memory_make_writable(void *at, size_t size)
 	return protect(at, size, PROT_READ | PROT_WRITE);
 }
 
+/*
+ * Advice on reading ahead, of which nothing is read here; but mappings of which
+ * the kernel was told different things stay apart (mm/vma.c).
+ */
+int
+memory_mark(void *at, size_t size, enum memory_mark mark)
+{
+	static const int advice[] = {
+		[MEMORY_PLAIN] = MADV_NORMAL,
+		[MEMORY_FRONT] = MADV_RANDOM,
+		[MEMORY_REAR] = MADV_SEQUENTIAL
+	};
+
+	if (madvise(at, size, advice[mark]) == 0)
+		return 0;
+	errno = ENOMEM; /* mm/madvise.c makes EAGAIN of it */
+	return -1;
+}
+
+/* VIEW is a mapping, or not. */
+static const void *
+make_view(void *view, size_t size)
+{
+	if (view == MAP_FAILED)
+		return NULL;
+	if (memory_keep_from_core(view, size) == -1 ||
+	    memory_keep_from_children(view, size) == -1 ||
+	    memory_make_readable(view, size) == -1) {
+		memory_vacate(view, size);
+		errno = ENOMEM;
+		return NULL;
+	}
+#ifdef __SANITIZE_ADDRESS__
+	ASAN_UNPOISON_MEMORY_REGION(view, size); /* as in map_at() */
+#endif
+	return view;
+}
+
+const void *
+memory_view(void *at, size_t size)
+{
+	/* Of shared pages, a size of 0 leaves the old mapping as it is. */
+	return make_view(mremap(at, 0, size, MREMAP_MAYMOVE), size);
+}
+
+const void *
+memory_view_file(int fd, size_t offset, size_t size)
+{
+	return make_view(mmap(NULL, size, PROT_NONE, MAP_SHARED, fd,
+	    (off_t)offset), size);
+}
+
+void
+memory_unview(const void *view, size_t size)
+{
+	memory_vacate((void *)(uintptr_t)view, size);
+}
+
+void
+memory_discard_locked(void *at, size_t size)
+{
+	(void)unlock(at, size);
+	(void)madvise(at, size, MADV_DONTNEED);
+	/* What is inaccessible is not populated, but marked as locked. */
+	(void)lock(at, size);
+}
+
 void
 memory_discard(void *at, size_t size)
 {

@@ -50,8 +50,29 @@ int memory_make_inaccessible(void *at, size_t size);
 int memory_make_readable(void *at, size_t size);
 int memory_make_writable(void *at, size_t size);
 
+/*
+ * Marks SIZE bytes at AT, so that the kernel does not make one mapping of them
+ * and of what has another mark, though the protection be the same: changing the
+ * protection of all that has one mark takes no mapping.  -1 with ENOMEM; never
+ * if the mark is PLAIN, and what has one becomes so as a whole.
+ */
+enum memory_mark { MEMORY_PLAIN, MEMORY_FRONT, MEMORY_REAR };
+int memory_mark(void *at, size_t size, enum memory_mark mark);
+
+/*
+ * Another mapping, to be read only, of the shared pages at AT, which may be
+ * inaccessible there and stay so, or of those of FD from OFFSET on; NULL with
+ * errno.
+ */
+const void *memory_view(void *at, size_t size);
+const void *memory_view_file(int fd, size_t offset, size_t size);
+void memory_unview(const void *view, size_t size);
+
 /* Gives the memory of private pages back; they are zero from here on. */
 void memory_discard(void *at, size_t size);
+
+/* The same of pages that are locked, and that cannot be written. */
+void memory_discard_locked(void *at, size_t size);
 
 /* How many mappings the kernel grants a process. */
 size_t memory_map_limit(void);

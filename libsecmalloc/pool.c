@@ -67,7 +67,8 @@ static struct {
 	size_t count;
 	size_t locked; /* bytes in pools that are not dead */
 	size_t books;  /* bytes of bookkeeping, of the same */
-	size_t guards;
+	size_t guards; /* objects with a guard behind them ... */
+	size_t fences; /* ... of which so many have one before them, too */
 	size_t map_limit;
 	size_t spare; /* bytes in pools that are kept though they are empty */
 	bool lost, lost_news;
@@ -633,64 +634,312 @@ guard_page(const struct block *head)
 	    ((size_t)head->nblocks << BLOCK_SHIFT) - memory_page_size();
 }
 
+/* Whether there are mappings for so many MORE guards. */
+static bool
+has_mappings(size_t more)
+{
+	size_t mappings = (state.guards + state.fences + more) *
+	    MAPPINGS_OF_GUARD + state.count * MAPPINGS_OF_POOL;
+
+	return mappings < state.map_limit / 2;
+}
+
 void
 pool_guard(struct block *head)
 {
-	size_t mappings = (state.guards + 1) * MAPPINGS_OF_GUARD +
-	    state.count * MAPPINGS_OF_POOL;
-
-	if (mappings >= state.map_limit / 2 ||
-	    memory_make_inaccessible(guard_page(head),
+	if (!has_mappings(1) || memory_make_inaccessible(guard_page(head),
 	    memory_page_size()) == -1)
 		return;
 	head->guarded = true;
 	state.guards++;
 }
 
-void
-pool_unguard(struct block *head)
+/* A run of its own; in a pool that is never empty from here on. */
+static void
+lose_last_page(struct block *head)
 {
-	uint32_t page = page_blocks();
-	uint32_t end = index_of(head) + head->nblocks;
+	uint32_t page = page_blocks(), end = index_of(head) + head->nblocks;
 	struct block *lost = &head->pool->blocks[end - page];
 
-	if (!head->guarded)
-		return;
-	head->guarded = false;
-	state.guards--;
-	if (memory_make_writable(guard_page(head), memory_page_size()) == 0)
-		return;
-	/* A run of its own; in a pool that is never empty from here on. */
 	mark_inner(head->pool, end - page, end - page + 1, end);
 	PUBLISH(lost->nblocks, page);
 	PUBLISH(lost->kind, BLOCK_LOST);
 	PUBLISH(head->nblocks, head->nblocks - page);
 }
 
-static size_t
-guards_of(const struct pool *pool)
+/* Of a TAKEN run; what is left of it. */
+static struct block *
+lose_first_page(struct block *head)
 {
-	size_t n = 0;
+	uint32_t page = page_blocks(), at = index_of(head);
+	struct block *rest = head + page;
 
-	for (uint32_t i = 0; i < pool->nblocks; i += pool->blocks[i].nblocks)
-		n += pool->blocks[i].kind == BLOCK_OBJECT &&
-		    pool->blocks[i].guarded;
-	return n;
+	/* Another head speaks for the rest before this one stops to. */
+	mark_inner(head->pool, at + page, at + page + 1, at + head->nblocks);
+	PUBLISH(rest->nblocks, head->nblocks - page);
+	PUBLISH(rest->kind, BLOCK_TAKEN);
+	PUBLISH(head->nblocks, page);
+	PUBLISH(head->kind, BLOCK_LOST);
+	return rest;
 }
 
-/* Guards are of the address space, and a new mapping has none. */
+void
+pool_unguard(struct block *head)
+{
+	if (!head->guarded)
+		return;
+	head->guarded = false;
+	state.guards--;
+	if (memory_make_writable(guard_page(head), memory_page_size()) == -1)
+		lose_last_page(head);
+}
+
+/*
+ * All that can take a mapping comes first, and can be undone.  From then on
+ * front, inside and rear are mappings of their own, whatever is beside them: to
+ * change what they allow takes none.
+ */
+static int
+close_ends(const struct block *head)
+{
+	void *front = block_address(head), *rear = guard_page(head);
+	size_t page = memory_page_size();
+
+	if (memory_mark(front, page, MEMORY_FRONT) == -1)
+		return -1;
+	if (memory_mark(rear, page, MEMORY_REAR) == -1) {
+		(void)memory_mark(front, page, MEMORY_PLAIN);
+		errno = ENOMEM;
+		return -1;
+	}
+	return memory_make_inaccessible(front, page) == -1 ||
+	    memory_make_inaccessible(rear, page) == -1 ? -1 : 0;
+}
+
+static bool
+open_end(void *at)
+{
+	if (memory_make_writable(at, memory_page_size()) == -1)
+		return false;
+	(void)memory_mark(at, memory_page_size(), MEMORY_PLAIN);
+	return true;
+}
+
+static struct block *
+open_ends(struct block *head)
+{
+	bool front = open_end(block_address(head));
+	bool rear = open_end(guard_page(head));
+
+	if (!rear)
+		lose_last_page(head);
+	return front ? head : lose_first_page(head);
+}
+
+int
+pool_fence(struct block *head)
+{
+	if (has_mappings(2) && close_ends(head) == 0) {
+		head->guarded = head->fenced = true;
+		head->access = SECMALLOC_READWRITE;
+		state.guards++;
+		state.fences++;
+		return 0;
+	}
+	pool_give(open_ends(head));
+	errno = ENOMEM;
+	return -1;
+}
+
+struct block *
+pool_unfence(struct block *head)
+{
+	/* First: without its fence the object would be in another place. */
+	PUBLISH(head->kind, BLOCK_TAKEN);
+	head->guarded = head->fenced = false;
+	state.guards--;
+	state.fences--;
+	return open_ends(head);
+}
+
+unsigned char *
+pool_inside(const struct block *head, size_t *size)
+{
+	size_t page = memory_page_size();
+
+	*size = ((size_t)head->nblocks << BLOCK_SHIFT) - 2 * page;
+	return (unsigned char *)block_address(head) + page;
+}
+
+static int
+limit(const struct block *head, int access)
+{
+	size_t size;
+	void *at = pool_inside(head, &size);
+
+	if (access == SECMALLOC_READWRITE)
+		return memory_make_writable(at, size);
+	if (access == SECMALLOC_READONLY)
+		return memory_make_readable(at, size);
+	return memory_make_inaccessible(at, size);
+}
+
+/* What the books say can be read, can be, in whichever picture. */
+int
+pool_access(struct block *head, int access)
+{
+	uint8_t was = head->access;
+
+	if (access < was)
+		PUBLISH(head->access, (uint8_t)access);
+	if (limit(head, access) == -1) {
+		PUBLISH(head->access, was);
+		return -1;
+	}
+	PUBLISH(head->access, (uint8_t)access);
+	return 0;
+}
+
+/* Where in the file of POOL its pages at AT are. */
+static size_t
+offset_in_file(const struct pool *pool, const unsigned char *at)
+{
+	size_t n = ranges_of(pool), i = 0;
+
+	while (i + 1 < n && (uintptr_t)ranges[i + 1].at <= (uintptr_t)at)
+		i++;
+	return source_bytes(ranges, i) +
+	    (size_t)(at - (unsigned char *)ranges[i].at);
+}
+
+const void *
+pool_view(const struct block *head)
+{
+	const struct pool *pool = head->pool;
+	const struct descriptor *file = &pool->grant.memory;
+	size_t size;
+	unsigned char *at = pool_inside(head, &size);
+
+	/* The other way counts as locked where we lock, and valgrind has none. */
+	if (descriptor_is_ours(file))
+		return memory_view_file(file->fd, offset_in_file(pool, at),
+		    size);
+	return memory_view(at, size);
+}
+
+void
+pool_abandon(struct block *head)
+{
+	size_t size;
+	void *at = pool_inside(head, &size);
+
+	/* RLIMIT_DATA, of which only private pages are, or no memory at all. */
+	if (!head->pool->source->ops->shared)
+		memory_discard_locked(at, size);
+	PUBLISH(head->kind, BLOCK_LOST);
+	head->guarded = head->fenced = false;
+	state.guards--;
+	state.fences--;
+}
+
 static void
+count_guards(const struct pool *pool)
+{
+	for (uint32_t i = 0; i < pool->nblocks; i += pool->blocks[i].nblocks) {
+		const struct block *head = &pool->blocks[i];
+
+		if (head->kind != BLOCK_OBJECT)
+			continue;
+		state.guards += head->guarded;
+		state.fences += head->fenced;
+	}
+}
+
+/*
+ * Guards are of the address space, and a new mapping has none.  False if a fence
+ * cannot be made.
+ */
+static bool
 guard_again(struct pool *pool)
 {
 	for (uint32_t i = 0; i < pool->nblocks; i += pool->blocks[i].nblocks) {
 		struct block *head = &pool->blocks[i];
 
+		if (head->kind == BLOCK_LOST)
+			(void)memory_make_inaccessible(block_address(head),
+			    (size_t)head->nblocks << BLOCK_SHIFT);
 		if (head->kind != BLOCK_OBJECT || !head->guarded)
 			continue;
+		if (head->fenced) {
+			if (close_ends(head) == -1 ||
+			    limit(head, head->access) == -1)
+				return false;
+			continue;
+		}
 		head->guarded = memory_make_inaccessible(guard_page(head),
 		    memory_page_size()) == 0;
 		state.guards -= !head->guarded;
 	}
+	return true;
+}
+
+/* Adjoining pages that cannot be touched, whatever they are of. */
+struct closed {
+	unsigned char *at;
+	size_t size;
+};
+
+static int
+open_closed(struct closed *closed)
+{
+	return closed->size == 0 ? 0 :
+	    memory_make_readable(closed->at, closed->size);
+}
+
+/* Before a part comes another one, or nothing of it. */
+static int
+add_closed(struct closed *closed, void *at, size_t size)
+{
+	if (closed->at + closed->size == at) {
+		closed->size += size;
+		return 0;
+	}
+	if (open_closed(closed) == -1)
+		return -1;
+	*closed = (struct closed){ at, size };
+	return 0;
+}
+
+/*
+ * What is inaccessible cannot be locked (mm/gup.c): it can be read, for the
+ * moment, but not written.
+ */
+static int
+open_guards(struct pool *pool)
+{
+	size_t page = memory_page_size();
+	struct closed closed = { pool->base, 0 };
+
+	for (uint32_t i = 0; i < pool->nblocks; i += pool->blocks[i].nblocks) {
+		struct block *head = &pool->blocks[i];
+		size_t size = (size_t)head->nblocks << BLOCK_SHIFT;
+		unsigned char *at = block_address(head);
+
+		if (head->kind == BLOCK_LOST) {
+			if (add_closed(&closed, at, size) == -1)
+				return -1;
+			continue;
+		}
+		if (head->kind != BLOCK_OBJECT || !head->guarded)
+			continue;
+		if (head->fenced && (add_closed(&closed, at, page) == -1 ||
+		    (head->access == SECMALLOC_NOACCESS &&
+		    add_closed(&closed, at + page, size - 2 * page) == -1)))
+			return -1;
+		if (add_closed(&closed, guard_page(head), page) == -1)
+			return -1;
+	}
+	return open_closed(&closed);
 }
 
 /*
@@ -759,12 +1008,12 @@ adopt(struct source *source, struct pool *pool)
 	struct source *was = pool->source;
 	bool mapped_here = source->ops == &source_inprocess;
 	size_t n = ranges_of(pool);
-	int result = mapped_here ? open_ranges(n) : 0;
+	int result = mapped_here ? open_guards(pool) : 0;
 
 	if (result == 0)
 		result = source->ops->adopt(source, ranges, n, &pool->grant);
-	if (mapped_here)
-		guard_again(pool);
+	if (mapped_here && !guard_again(pool))
+		fatal_bug("mprotect");
 	if (result == -1)
 		return -1;
 	pool->source = source;
@@ -1390,16 +1639,21 @@ static void
 wipe_runs(struct pool *pool)
 {
 	for (uint32_t i = 0; i < pool->nblocks; i += pool->blocks[i].nblocks) {
-		const struct block *head = &pool->blocks[i];
+		struct block *head = &pool->blocks[i];
 		size_t size = (size_t)head->nblocks << BLOCK_SHIFT;
+		unsigned char *at = block_address(head);
 
 		if (head->kind == BLOCK_FREE || head->kind == BLOCK_LOST ||
 		    head->kind == BLOCK_ABSENT)
 			continue;
-		if (head->guarded)
+		if (head->kind == BLOCK_OBJECT && head->fenced) {
+			at = pool_inside(head, &size);
+			if (pool_access(head, SECMALLOC_READWRITE) == -1)
+				continue; /* and unmapped next */
+		} else if (head->guarded)
 			size -= memory_page_size();
-		tools_open(block_address(head), size);
-		memory_wipe(block_address(head), size);
+		tools_open(at, size);
+		memory_wipe(at, size);
 	}
 }
 
@@ -1575,7 +1829,7 @@ wipe_twins(void)
 
 static int
 make_twin(struct pool *pool,
-    void (*copy)(const struct pool *, unsigned char *), bool moving)
+    bool (*copy)(const struct pool *, unsigned char *), bool moving)
 {
 	unsigned char *twin = memory_reserve(pool->size);
 
@@ -1589,12 +1843,11 @@ make_twin(struct pool *pool,
 	PUBLISH(pool->twin, twin);
 	if (moving && take_picture(pool) == -1)
 		return -1;
-	copy(pool, twin);
-	return 0;
+	return copy(pool, twin) ? 0 : -1;
 }
 
 static bool
-make_twins(void (*copy)(const struct pool *, unsigned char *), bool moving)
+make_twins(bool (*copy)(const struct pool *, unsigned char *), bool moving)
 {
 	if ((state.twin = open_with(state.ops)) == NULL)
 		return false;
@@ -1608,7 +1861,7 @@ make_twins(void (*copy)(const struct pool *, unsigned char *), bool moving)
 }
 
 void
-pool_fork_prepare(void (*copy)(const struct pool *, unsigned char *),
+pool_fork_prepare(bool (*copy)(const struct pool *, unsigned char *),
     bool moving)
 {
 	state.relock[0] = state.relock[1] = -1;
@@ -1689,7 +1942,7 @@ close_holes(const struct pool *pool)
 }
 
 static int
-settle_in_child(struct pool *pool)
+settle_memory(struct pool *pool)
 {
 	size_t n;
 
@@ -1711,6 +1964,29 @@ settle_in_child(struct pool *pool)
 	pool->grant = pool->twin_grant;
 	pool->source = state.twin;
 	return 0;
+}
+
+static bool
+settle_guards(struct pool *pool)
+{
+	size_t guards = state.guards, fences = state.fences;
+
+	count_guards(pool);
+	if (guard_again(pool))
+		return true;
+	state.guards = guards;
+	state.fences = fences;
+	return false;
+}
+
+static bool
+settle_in_child(struct pool *pool)
+{
+	if (settle_memory(pool) == -1)
+		return false;
+	settle_runs(pool);
+	put_belt_on(pool);
+	return settle_guards(pool);
 }
 
 /*
@@ -1768,7 +2044,7 @@ pool_fork_child(void (*mend)(struct pool *))
 	struct pool *next;
 	bool whole = true;
 
-	state.guards = 0;
+	state.guards = state.fences = 0;
 	for (struct pool *pool = state.chain; pool != NULL; pool = next) {
 		next = pool->chain;
 		if (pool->dead)
@@ -1778,13 +2054,9 @@ pool_fork_child(void (*mend)(struct pool *))
 			discard_pool(pool);
 			continue;
 		}
-		if (settle_in_child(pool) == 0) {
-			settle_runs(pool);
+		if (settle_in_child(pool)) {
 			if (pool->picture != NULL)
 				mend(pool);
-			put_belt_on(pool);
-			state.guards += guards_of(pool);
-			guard_again(pool);
 		} else {
 			bury(pool);
 			whole = false;
@@ -1812,8 +2084,10 @@ rebuild_runs(struct pool *pool)
 		struct block *head = &pool->blocks[i];
 		uint32_t end = i + head->nblocks;
 
-		if (head->kind == BLOCK_TAKEN)
+		if (head->kind == BLOCK_TAKEN) {
 			head->kind = BLOCK_FREE;
+			head->guarded = false;
+		}
 		if (head->kind == BLOCK_ABSENT)
 			pool->absent_blocks += head->nblocks;
 		if (head->kind == BLOCK_FREE) {

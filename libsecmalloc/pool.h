@@ -22,14 +22,15 @@
  *      FREE      run      left, right      each block of the run is marked FREE;
  *                                          the last one's head says where it begins
  *      TAKEN     run      -                to become one of the next two
- *      OBJECT    run      requested        one large object
+ *      OBJECT    run      requested,       one large object
+ *                         fenced, access
  *      SPAN      run      class, records   slots of one size class
  *      LOST      run      -                pages that stay inaccessible
  *      ABSENT    run      -                addresses without pages, in a child
  *      INNER     -        head             any further block of the latter five
  *
- * kind and nblocks of the heads, requested, class and the records are the
- * truth; all else can be made anew from them (pool_rebuild(),
+ * kind and nblocks of the heads, requested, fenced, access, class and the
+ * records are the truth; all else can be made anew from them (pool_rebuild(),
  * heap_fork_late()).  They are written in an order that leaves them true after
  * each single store, for the sake of a child whose memory is a picture taken
  * at any moment.
@@ -79,7 +80,13 @@ struct block {
 	bool guarded;     /* OBJECT: its last page is inaccessible */
 	uint32_t nblocks;
 	uint32_t head;
-	uint32_t used;    /* SPAN: slots that are not free */
+	union {
+		uint32_t used; /* SPAN: slots that are not free */
+		struct {       /* OBJECT: */
+			bool fenced;    /* its first page is, too */
+			uint8_t access; /* to a fenced one: SECMALLOC_* */
+		};
+	};
 	size_t requested; /* OBJECT: bytes asked for */
 	struct pool *pool;
 	union {
@@ -182,6 +189,33 @@ bool pool_extend(struct block *head, size_t nblocks);
 void pool_guard(struct block *head);
 void pool_unguard(struct block *head);
 
+/*
+ * A fenced object lies between two pages of its run that are inaccessible, and
+ * to what is between them access can be limited.
+ *
+ * pool_fence() makes of a TAKEN run one that is fenced, to be read and written,
+ * once it is an OBJECT; or gives it back and returns -1 with ENOMEM.
+ * pool_unfence() makes a fenced OBJECT, its inside writable and wiped, a TAKEN
+ * run, which may be shorter.
+ */
+int pool_fence(struct block *head);
+struct block *pool_unfence(struct block *head);
+
+/* What is between the two, and its size. */
+unsigned char *pool_inside(const struct block *head, size_t *size);
+
+/* Limits the access to that, to SECMALLOC_*; -1 with ENOMEM. */
+int pool_access(struct block *head, int access);
+
+/*
+ * The same to be read elsewhere, whatever the access to it; until it is given to
+ * memory_unview().  NULL with errno.  Of a pool that a fork would share only.
+ */
+const void *pool_view(const struct block *head);
+
+/* Drops a fenced OBJECT that cannot be made writable, and its run for good. */
+void pool_abandon(struct block *head);
+
 void pool_totals(struct pool_totals *);
 
 /*
@@ -210,13 +244,14 @@ bool pool_lost_news(void);
 
 /*
  * Fork.  Before it, pool_fork_prepare() readies copies for the child, of what
- * is in use, filled by COPY, which gets a pool and where its copy is; after it,
- * exactly one of the others follows in each process.  None can fail: if there
- * is no copy, the pools are dead in the child.  With MOVING set other threads may change
- * records meanwhile, and a picture of these is taken first: COPY goes by it,
- * and in the child MEND is told the pool, to set right what came after it.
+ * is in use, filled by COPY, which gets a pool and where its copy is, and may
+ * fail; after it, exactly one of the others follows in each process.  None can
+ * fail: if there is no copy, the pools are dead in the child.  With MOVING set
+ * other threads may change records meanwhile, and a picture of these is taken
+ * first: COPY goes by it, and in the child MEND is told the pool, to set right
+ * what came after it.
  */
-void pool_fork_prepare(void (*copy)(const struct pool *, unsigned char *to),
+void pool_fork_prepare(bool (*copy)(const struct pool *, unsigned char *to),
     bool moving);
 void pool_fork_parent(void);
 void pool_fork_child(void (*mend)(struct pool *));

@@ -11,3 +11,12 @@ load helpers
 	cat "$BATS_TEST_TMPDIR/said"
 	[ "$status" = 0 ]
 }
+
+@test "to limit access to a guarded object costs little more than mprotect" {
+	requires root helper-a
+	local status=0
+	SECMALLOC_TEST_HELPER=$HELPER_A "$STAGE/bin/guarded" cost >"$BATS_TEST_TMPDIR/said" 3>&- || status=$?
+	grep '^#' "$BATS_TEST_TMPDIR/said" >&3 || true
+	cat "$BATS_TEST_TMPDIR/said"
+	[ "$status" = 0 ]
+}

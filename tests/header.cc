@@ -53,6 +53,12 @@ main()
 	secfree(p);
 	void *a = secaligned_alloc(64, 64);
 	secfree(a);
+	p = static_cast<int *>(secmalloc_guarded(sizeof(int)));
+	if (secmalloc_protect(p, SECMALLOC_NOACCESS) != 0 ||
+	    secmalloc_protect(p, SECMALLOC_READONLY) != 0 ||
+	    secmalloc_protect(p, SECMALLOC_READWRITE) != 0)
+		return 2;
+	secfree(p);
 	char *s = secstrdup("s");
 	char *t = secstrndup(s, 1);
 	bool good = secmalloc_usable_size(s) == 2 &&

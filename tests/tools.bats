@@ -48,6 +48,9 @@ write-past-cut    write  0 bytes after a block of size 70
 read-freed        read   0 bytes inside a block of size 77 free.d
 write-freed       write  76 bytes inside a block of size 77 free.d
 read-freed-large  read   150000 bytes inside a block of size 300001 free.d
+read-before-guarded read 8 bytes before a block of size 77
+read-freed-guarded  read 3 bytes inside a block of size 77 free.d
+write-past-guarded  write 0 bytes after a block of size 77
 '
 
 @test "memcheck reports each access that is not to a live object" {
@@ -55,8 +58,11 @@ read-freed-large  read   150000 bytes inside a block of size 300001 free.d
 	local misdeed does where
 	while read -r misdeed does where; do
 		[ -n "$misdeed" ] || continue
-		# What overflows is found again when it is freed, and stops there.
-		if [[ "$misdeed" == write-past* ]]; then
+		# What overflows is found again when it is freed, and stops there; a
+		# guarded object, by the processor.
+		if [ "$misdeed" = write-past-guarded ]; then
+			memcheck 139 "$misdeed"
+		elif [[ "$misdeed" == write-past* ]]; then
 			memcheck 134 "$misdeed"
 			[[ "$output" == *"libsecmalloc: secfree(): overflow past the end"* ]]
 		else
@@ -81,7 +87,7 @@ read-freed-large  read   150000 bytes inside a block of size 300001 free.d
 @test "memcheck has nothing to say of what is right" {
 	requires command:valgrind
 	local right
-	for right in last last-large last-grown last-cut rightly; do
+	for right in last last-large last-grown last-cut last-guarded rightly; do
 		memcheck 0 "$right"
 		same "$output" "# done" "$right"
 	done
@@ -128,7 +134,7 @@ read-freed-large  read   150000 bytes inside a block of size 300001 free.d
 	compile_address
 	local compiler right
 	for compiler in gcc clang; do
-		for right in last last-large last-grown last-cut rightly; do
+		for right in last last-large last-grown last-cut last-guarded rightly; do
 			address 0 "$compiler" "$right"
 			same "$output" "# done" "$compiler, $right"
 		done

@@ -70,6 +70,16 @@ freed(size_t size)
 	return object;
 }
 
+APART static unsigned char *
+allocate_guarded(size_t size)
+{
+	unsigned char *object = secmalloc_guarded(size);
+
+	if (object == NULL)
+		bail_out("secmalloc_guarded: %s", strerror(errno));
+	return object;
+}
+
 /* One that has another before it, wherever each of them is put. */
 static unsigned char *
 second(size_t size)
@@ -173,15 +183,52 @@ use_large(void)
 }
 
 static void
+protect(void *object, int access)
+{
+	if (secmalloc_protect(object, access) == -1)
+		bail_out("secmalloc_protect: %s", strerror(errno));
+}
+
+static void
+use_guarded(void)
+{
+	for (size_t size = 0; size < 10000; size += 1 + size / 3) {
+		unsigned char *object = allocate_guarded(size);
+		size_t more = size + size / 3 + 1;
+
+		use(object, size);
+		protect(object, SECMALLOC_NOACCESS);
+		protect(object, SECMALLOC_READONLY);
+		if (size != 0)
+			read_at(object + size - 1);
+		object = secrealloc(object, more);
+		if (object == NULL)
+			bail_out("secrealloc: %s", strerror(errno));
+		use(object + size, more - size);
+		protect(object, SECMALLOC_NOACCESS);
+		secfree(object);
+	}
+}
+
+static void
 use_in_child(void)
 {
 	unsigned char *object = allocate(SIZE), *large = allocate(LARGE);
+	unsigned char *guarded = allocate_guarded(SIZE);
 	int status;
 	pid_t child;
 
 	use(object, SIZE);
 	use(large, LARGE);
+	use(guarded, SIZE);
+	protect(guarded, SECMALLOC_NOACCESS);
 	if ((child = fork()) == 0) {
+		protect(guarded, SECMALLOC_READWRITE);
+		if (guarded[0] != 0x55 || guarded[SIZE - 1] != 0x55)
+			exit(2);
+		guarded = secrealloc(guarded, CUT);
+		secfree(guarded);
+		use_guarded();
 		if (object[SIZE - 1] != 0x55 || large[LARGE - 1] != 0x55)
 			exit(2);
 		secfree(object);
@@ -196,6 +243,7 @@ use_in_child(void)
 		bail_out("the child wrote to its parent's object");
 	secfree(object);
 	secfree(large);
+	secfree(guarded);
 }
 
 static void
@@ -210,14 +258,18 @@ use_rightly(void)
 	for (size_t i = 0; i < 3; i++)
 		pthread_join(threads[i], NULL);
 	use_large();
+	use_guarded();
 	use_in_child();
 	/* With live objects, of which none is one afterwards. */
+	protect(allocate_guarded(SIZE), SECMALLOC_NOACCESS);
+	kept = allocate_guarded(SIZE);
 	kept = allocate(LARGE);
 	kept = allocate(SIZE);
 	secmalloc_shutdown();
 	kept = NULL;
 	use_sizes(NULL);
 	use_large();
+	use_guarded();
 	use_in_child();
 }
 
@@ -225,23 +277,37 @@ static const struct {
 	const char *name;
 	size_t from, size; /* resized from the first, if it is not 0 */
 	ptrdiff_t offset;
-	bool freed, writes;
+	bool freed, writes, guarded;
 } accesses[] = {
-	{ "read-past", 0, SIZE, SIZE, false, false },
-	{ "write-past", 0, SIZE, SIZE, false, true },
-	{ "read-past-room", 0, SIZE, SIZE + 10, false, false },
-	{ "read-before", 0, SIZE, -1, false, false },
-	{ "write-past-large", 0, LARGE, LARGE, false, true },
-	{ "write-past-grown", CUT, SIZE, SIZE, false, true },
-	{ "write-past-cut", SIZE, CUT, CUT, false, true },
-	{ "read-freed", 0, SIZE, 0, true, false },
-	{ "write-freed", 0, SIZE, SIZE - 1, true, true },
-	{ "read-freed-large", 0, LARGE, LARGE / 2, true, false },
-	{ "last", 0, SIZE, SIZE - 1, false, true },
-	{ "last-large", 0, LARGE, LARGE - 1, false, true },
-	{ "last-grown", CUT, SIZE, SIZE - 1, false, true },
-	{ "last-cut", SIZE, CUT, CUT - 1, false, true }
+	{ "read-past", 0, SIZE, SIZE, false, false, false },
+	{ "write-past", 0, SIZE, SIZE, false, true, false },
+	{ "read-past-room", 0, SIZE, SIZE + 10, false, false, false },
+	{ "read-before", 0, SIZE, -1, false, false, false },
+	{ "write-past-large", 0, LARGE, LARGE, false, true, false },
+	{ "write-past-grown", CUT, SIZE, SIZE, false, true, false },
+	{ "write-past-cut", SIZE, CUT, CUT, false, true, false },
+	{ "read-freed", 0, SIZE, 0, true, false, false },
+	{ "write-freed", 0, SIZE, SIZE - 1, true, true, false },
+	{ "read-freed-large", 0, LARGE, LARGE / 2, true, false, false },
+	{ "read-before-guarded", 0, SIZE, -8, false, false, true },
+	{ "read-freed-guarded", 0, SIZE, 3, true, false, true },
+	{ "write-past-guarded", 0, SIZE, SIZE, false, true, true },
+	{ "last-guarded", 0, SIZE, SIZE - 1, false, true, true },
+	{ "last", 0, SIZE, SIZE - 1, false, true, false },
+	{ "last-large", 0, LARGE, LARGE - 1, false, true, false },
+	{ "last-grown", CUT, SIZE, SIZE - 1, false, true, false },
+	{ "last-cut", SIZE, CUT, CUT - 1, false, true, false }
 };
+
+static unsigned char *
+guarded(size_t size, bool freed)
+{
+	unsigned char *object = allocate_guarded(size);
+
+	if (freed)
+		secfree(object);
+	return object;
+}
 
 static bool
 access_one(const char *name)
@@ -251,7 +317,9 @@ access_one(const char *name)
 
 		if (strcmp(name, accesses[i].name) != 0)
 			continue;
-		if (accesses[i].freed)
+		if (accesses[i].guarded)
+			object = guarded(accesses[i].size, accesses[i].freed);
+		else if (accesses[i].freed)
 			object = freed(accesses[i].size);
 		else if (accesses[i].from != 0)
 			object = resized(accesses[i].from, accesses[i].size);
