@@ -87,17 +87,6 @@ locker_open(uint64_t limit)
 	return status;
 }
 
-/* NULL, or what stands against another pool of BYTES. */
-static const char *
-pool_limit(uint64_t bytes)
-{
-	if (bytes > locker.limit - locker.held)
-		return "limit or total";
-	if (pool_count == WIRE_POOLS_MAX || last_id == UINT32_MAX)
-		return "the number of pools";
-	return ledger_take(bytes / page_size());
-}
-
 static enum wire_status
 pool_charge(uint64_t bytes)
 {
@@ -105,21 +94,21 @@ pool_charge(uint64_t bytes)
 
 	if (bytes == 0 || bytes % page_size() != 0)
 		return refuse(WIRE_EINVAL, "%" PRIu64 " bytes", bytes);
-	if ((against = pool_limit(bytes)) != NULL)
-		return refuse(WIRE_EDQUOT, "%" PRIu64 " bytes more than %s",
-		    bytes, against);
-	return WIRE_OK;
+	against = bytes > locker.limit - locker.held ? "limit or total" :
+	    pool_count == WIRE_POOLS_MAX || last_id == UINT32_MAX ?
+	    "the number of pools" : ledger_take(bytes / page_size());
+	return against == NULL ? WIRE_OK : refuse(WIRE_EDQUOT,
+	    "%" PRIu64 " bytes more than %s", bytes, against);
 }
 
-/* One that is charged for, not locked yet. */
-static uint32_t
+/* The outstanding one: charged for, not locked yet. */
+static void
 pool_add(int fd, uint64_t bytes)
 {
 	locker.outstanding = ++last_id;
 	pools[pool_count++] = (struct pool){ MAP_FAILED, (size_t)bytes,
 	    last_id, fd };
 	locker.held += bytes;
-	return last_id;
 }
 
 enum wire_status
@@ -133,7 +122,8 @@ locker_grant(uint64_t bytes, uint32_t *id, int *fd)
 		ledger_give(bytes / page_size()); /* leaves errno alone */
 		return refuse_errno("a pool");
 	}
-	*id = pool_add(*fd, bytes);
+	pool_add(*fd, bytes);
+	*id = last_id;
 	return WIRE_OK;
 }
 
@@ -207,21 +197,17 @@ locker_adopt(int fd, uint64_t bytes, uint32_t *id)
 	const int seals = fcntl(fd, F_GET_SEALS);
 	enum wire_status status;
 	struct statfs fs;
-	uint32_t added;
 
 	/* Asked first: a file of FUSE might not answer the other. */
-	if (seals == -1 || (~seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != 0 ||
-	    fstatfs(fd, &fs) == -1 || fs.f_type != TMPFS_MAGIC)
-		status = refuse(WIRE_EINVAL, "what is no pool");
-	else
-		status = pool_charge(bytes);
-	if (status != WIRE_OK) {
+	status = seals == -1 || (~seals & (F_SEAL_SHRINK | F_SEAL_GROW)) != 0 ||
+	    fstatfs(fd, &fs) == -1 || fs.f_type != TMPFS_MAGIC ?
+	    refuse(WIRE_EINVAL, "what is no pool") : pool_charge(bytes);
+	if (status == WIRE_OK) {
+		pool_add(fd, bytes);
+		status = locker_lock();
+	} else
 		close(fd);
-		return status;
-	}
-	added = pool_add(fd, bytes);
-	if ((status = locker_lock()) == WIRE_OK)
-		*id = added;
+	*id = status == WIRE_OK ? last_id : 0;
 	return status;
 }
 

@@ -6,8 +6,9 @@
  * helper answers each request with exactly one reply, in order.  Every request
  * has one length and every reply another; all fields are little-endian; fields
  * that a request or reply does not use are zero, and a receiver refuses them
- * otherwise.  A request that breaks a rule of form ends the conversation, but
- * not the locks: those last as long as anybody maps the memory.
+ * otherwise; a descriptor comes with what it is listed for, and with nothing
+ * else.  A request that breaks a rule of form ends the conversation, but not the
+ * locks: those last as long as anybody maps the memory.
  *
  * request, 32 bytes               reply, 40 bytes
  *    0  u32  magic                   0  u32  magic

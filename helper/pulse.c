@@ -25,9 +25,13 @@ pulse_start(void)
 
 	entry.next = &list.list;
 	list.futex_offset = (char *)page - (char *)&entry;
-	/* Nobody else is to write it; before Linux 5.1 that cannot be had. */
+	/*
+	 * Nobody else is to write it; before Linux 5.1 that cannot be had.  Nor
+	 * is it to be adopted as a pool, which we would map ourselves for ever.
+	 */
 	if (page != MAP_FAILED && (fcntl(fd, F_ADD_SEALS,
-	    F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) == 0 || errno == EINVAL) &&
+	    F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) == 0 || (errno == EINVAL &&
+	    fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL) == 0)) &&
 	    syscall(SYS_set_robust_list, &list, sizeof(list)) == 0) {
 		*(uint32_t *)page = (uint32_t)syscall(SYS_gettid);
 		return fd;

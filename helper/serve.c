@@ -31,9 +31,16 @@ union control {
 
 static enum wire_status able_to_serve;
 static bool greeted;
-static int pulse;         /* to be sent with the reply to HELLO */
+static int own_pulse;     /* to be sent with the reply to HELLO */
 static int received = -1; /* the descriptor that came with the request */
+static bool crowded;      /* ... or would have, had there been room for it */
 static bool carried;      /* the last reply, a descriptor */
+
+static unsigned
+step(void)
+{
+	return !greeted ? GREETING : locker.outstanding == 0 ? READY : GRANTED;
+}
 
 /* The handlers: false if a field is set that has no meaning, or a wrong one. */
 static bool
@@ -48,7 +55,7 @@ hello(const struct wire_message *m, struct reply *r)
 		r->message.a = WIRE_VERSION;
 		r->message.b = locker.limit;
 		r->message.c = locker_left();
-		r->fd = pulse;
+		r->fd = own_pulse;
 	}
 	return true;
 }
@@ -90,7 +97,9 @@ adopt(const struct wire_message *m, struct reply *r)
 	if (m->id != 0 || m->b != 0)
 		return false;
 	received = -1;
-	r->message.status = locker_adopt(fd, m->a, &r->message.id);
+	r->message.status = fd == -1 ?
+	    refuse(WIRE_ENOMEM, "no room for a descriptor") :
+	    locker_adopt(fd, m->a, &r->message.id);
 	r->message.a = r->message.status == WIRE_OK ? locker.locked : 0;
 	return true;
 }
@@ -138,8 +147,11 @@ request_await(void)
 
 /*
  * The length of a request, 0 at the end, -1 if there is more to it than bytes
- * and one descriptor: for what has no room the kernel sets MSG_CTRUNC.  The
- * socket's flags and options are also the caller's, who may make it
+ * and one descriptor: for what has no room the kernel sets MSG_CTRUNC, also,
+ * and then with nothing received, where we may have no further descriptor.
+ * Where none is wanted there is no room: to close one may have to wait for its
+ * file system, which may be the client's (FUSE); what the kernel drops does not.
+ * The socket's flags and options are also the caller's, who may make it
  * non-blocking, or have a pidfd come with each request, at any time.
  */
 static ssize_t
@@ -155,18 +167,22 @@ request_receive(unsigned char packet[WIRE_REQUEST_LEN])
 			return 0;
 		/* Not CMSG_SPACE(): the padding is room for another one. */
 		msg = (struct msghdr){ .msg_iov = &iov, .msg_iovlen = 1,
-		    .msg_control = &control,
-		    .msg_controllen = CMSG_LEN(sizeof(int)) };
+		    .msg_control = &control, .msg_controllen =
+		    step() == READY ? CMSG_LEN(sizeof(int)) : 0 };
 		n = recvmsg(0, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	} while (n == -1 && (errno == EAGAIN || errno == EINTR));
+	/* ECONNRESET: gone, and has left a reply unread. */
+	if (n == -1)
+		return 0;
 	/* Also of what has no bytes, or too many: to be closed. */
-	if (n != -1 && control.header.cmsg_len == CMSG_LEN(sizeof(int)) &&
+	if (control.header.cmsg_len == CMSG_LEN(sizeof(int)) &&
 	    (control.header.cmsg_type == SCM_RIGHTS ||
 	    control.header.cmsg_type == SCM_PIDFD))
 		memcpy(&received, CMSG_DATA(&control.header), sizeof(int));
-	/* ECONNRESET: gone, and has left a reply unread. */
-	return n == -1 ? 0 :
-	    (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) == 0 ? n : -1;
+	crowded = (msg.msg_flags & MSG_CTRUNC) != 0 &&
+	    control.header.cmsg_len == 0;
+	return (msg.msg_flags & (crowded ? MSG_TRUNC :
+	    MSG_TRUNC | MSG_CTRUNC)) == 0 ? n : -1;
 }
 
 /*
@@ -211,18 +227,16 @@ reply_deliver(struct reply *r)
 static bool
 request_handle(const unsigned char packet[WIRE_REQUEST_LEN], struct reply *r)
 {
-	unsigned now = !greeted ? GREETING :
-	    locker.outstanding == 0 ? READY : GRANTED;
 	struct wire_message m;
 
 	if (wire_unpack(packet, WIRE_REQUEST_LEN, &m) == -1 ||
 	    m.version != WIRE_VERSION ||
-	    (received != -1) != (m.type == WIRE_ADOPT))
+	    (received != -1 || crowded) != (m.type == WIRE_ADOPT))
 		return false;
 	*r = (struct reply){ .message = { .version = WIRE_VERSION,
 	    .type = m.type }, .fd = -1 };
 	return m.type < sizeof(requests) / sizeof(requests[0]) &&
-	    (requests[m.type].when & now) != 0 &&
+	    (requests[m.type].when & step()) != 0 &&
 	    requests[m.type].handle(&m, r);
 }
 
@@ -253,20 +267,17 @@ request_answer(const unsigned char packet[WIRE_REQUEST_LEN], ssize_t length)
 		refuse(WIRE_OK, "%s", wrong);
 	if (length == 0 || wrong != NULL || !reply_deliver(&r))
 		return false;
-	if (r.message.type != WIRE_HELLO)
-		return true;
-	if (r.fd != -1)
-		close(r.fd); /* the pulse stays mapped */
-	return r.fd != -1;
+	/* Without a pulse, HELLO was refused; with one, it stays mapped. */
+	return r.message.type != WIRE_HELLO || (r.fd != -1 && close(r.fd) == 0);
 }
 
 void
-serve(enum wire_status able, int given)
+serve(enum wire_status able, int pulse)
 {
 	unsigned char packet[WIRE_REQUEST_LEN];
 
 	able_to_serve = able;
-	pulse = given;
+	own_pulse = pulse;
 	while (request_answer(packet, request_receive(packet)))
 		;
 	/* Others may hold descriptors of our end of the socket. */

@@ -391,7 +391,7 @@ limited() {
 	expect_end
 }
 
-@test "a descriptor limit refuses the grant that it leaves no room for" {
+@test "a descriptor limit refuses the pool, granted or adopted, that it leaves no room for" {
 	requires root helper-a
 	local i used
 	limited "$HELPER_A" -n 8
@@ -404,8 +404,11 @@ limited() {
 		expect lock=$i "lock OK *"
 	done
 	expect grant=$KIB256 "grant ENOMEM *"
+	expect adopt "adopt ENOMEM id=0 a=0 b=0 c=0"
 	expect status "status OK id=0 a=$(((8 - used) * KIB256)) b=$((8 - used)) *"
 	expect release=1 "release OK *"
+	expect adopt "adopt OK id=$i a=$(((8 - used) * KIB256)) *"
+	expect release=2 "release OK *"
 	expect_granted $KIB256
 	expect_end
 }
@@ -538,7 +541,8 @@ limited() {
 		"short status" "long status" "attach status" empty "attach empty" \
 		packet=1,0,1,1 packet=3,1 packet=3,99 packet=4,0 packet=4,99 packet=5,1 \
 		packet=5,0,1 packet=5,0,0,1 packet=2,1,$KIB256 packet=2,0,$KIB256,1 \
-		packet=4,1,1 packet=0 packet=6 packet=65535; do
+		packet=4,1,1 packet=0 packet=6 packet=6,0,$KIB256 "attach packet=6,1,$KIB256" \
+		"attach packet=6,0,$KIB256,1" packet=7 packet=65535; do
 		echo "$bad"
 		talk_to "$HELPER_A"
 		expect_locked $KIB256

@@ -35,6 +35,20 @@ setup() {
 	SECMALLOC_TEST_LEDGER=$LEDGER/ledger "$STAGE/bin/requests" silence 3>&-
 }
 
+@test "a helper's end is told before its locks are gone, however it ends" {
+	requires seccomp
+	"$STAGE/bin/hostile" pulse 3>&-
+	"$STAGE/bin/hostile" filter 3>&-
+}
+
+@test "a helper does not keep its own pulse, on whichever kernel" {
+	"$STAGE/bin/hostile" seals 3>&-
+}
+
+@test "what a killed helper had locked is locked by another one, with all that is in it" {
+	"$STAGE/bin/hostile" adopt 3>&-
+}
+
 @test "a process-group leader still gets a helper with a session of its own, or none" {
 	"$STAGE/bin/hostile" session 3>&-
 }

@@ -227,14 +227,17 @@ locked_by_itself(const void *unused)
 }
 
 static atomic_bool stop;
+static atomic_ulong verified;
 
 /* Has a helper wherever one is missing. */
 static void *
 relocks(void *unused)
 {
 	(void)unused;
-	while (!atomic_load(&stop))
+	while (!atomic_load(&stop)) {
 		expect(secmalloc_verify() == 0);
+		atomic_fetch_add(&verified, 1);
+	}
 	return NULL;
 }
 
@@ -248,11 +251,16 @@ seen_unlocked(size_t flags, unsigned *samples)
 	start_with(LIMIT, flags);
 	expect(pthread_create(&thread, NULL, relocks, NULL) == 0);
 	while (kills < BELT_KILLS) {
+		unsigned long before = atomic_load(&verified);
+
 		kills += (unsigned)ask(ASK_KILL, NULL, 0).count;
-		/* Now and then the next one is killed before it is done. */
-		for (unsigned i = 0; i < 2 + kills % 4 * 8; i++, ++*samples)
-			seen += !pages_locked(kept[KEPT - 1 - i % 2],
-			    kept_size[KEPT - 1 - i % 2]);
+		/* Every other one is killed before it is done, or soon after. */
+		do {
+			size_t i = KEPT - 1 - ++*samples % 2;
+
+			seen += !pages_locked(kept[i], kept_size[i]);
+		} while (kills % 2 == 0 &&
+		    atomic_load(&verified) < before + 2);
 	}
 	atomic_store(&stop, true);
 	expect(pthread_join(thread, NULL) == 0);

@@ -60,6 +60,10 @@ everywhere() {
 	everywhere memory
 }
 
+@test "what is adopted is a whole memfd of ordinary pages, within the limit, or refused" {
+	everywhere adopt
+}
+
 @test "what the client set on the socket is no matter to the helper" {
 	requires root helper-a
 	requests "$HELPER_A" options

@@ -4,14 +4,15 @@
  * conversation, and what the helper makes of it; knows the wire and what the
  * kernel allows a client, but nothing of the library or of the helper's inside.
  *
- *   requests order|form|form-elsewhen|ids|sizes|descriptors|memory|options|
- *       leaving|silence|bursts|sequences...
+ *   requests order|form|form-elsewhen|ids|sizes|descriptors|adopt|memory|
+ *       options|leaving|silence|bursts|sequences...
  *
  * silence is for a helper whose patience is half a second.
  */
 #include "config.h"
 
 #include <limits.h>
+#include <sys/vfs.h>
 
 #include "scene.h"
 
@@ -20,6 +21,11 @@
 #endif
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010
+#endif
+
+/* Of Linux 6.5. */
+#ifndef SO_PASSPIDFD
+#define SO_PASSPIDFD 76
 #endif
 
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
@@ -45,7 +51,7 @@ request_right(const struct client *c, unsigned type)
 
 	if (type == WIRE_HELLO)
 		m.a = m.b = WIRE_VERSION;
-	else if (type == WIRE_GRANT)
+	else if (type == WIRE_GRANT || type == WIRE_ADOPT)
 		m.a = pool_size();
 	else if (type == WIRE_LOCK || type == WIRE_RELEASE)
 		m.id = c->last_id != 0 ? c->last_id : 1;
@@ -66,7 +72,7 @@ static const struct {
 	{ WIRE_RELEASE, "RELEASE", ENDED, WIRE_OK, WIRE_OK, 0xffff0000 },
 	{ WIRE_STATUS, "STATUS", ENDED, WIRE_OK, WIRE_OK, 0xffff0f00 },
 	{ 0, "type 0", ENDED, ENDED, ENDED, 0xffff0f00 },
-	{ 6, "type 6", ENDED, ENDED, ENDED, 0xffff0f00 },
+	{ WIRE_ADOPT, "ADOPT", ENDED, WIRE_OK, ENDED, 0xff000f00 },
 	{ 7, "type 7", ENDED, ENDED, ENDED, 0xffff0f00 },
 	{ 0xffff, "type 0xffff", ENDED, ENDED, ENDED, 0xffff0f00 },
 };
@@ -83,12 +89,69 @@ outcome_right(size_t type, enum step step)
 	    types[type].held;
 }
 
+/* A memfd as GRANT gives it, but the client's own. */
+static int
+memfd_own(size_t size, int seals)
+{
+	int fd = memfd_create("secmalloc", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	expect(fd != -1 && ftruncate(fd, (off_t)size) == 0);
+	expect(fcntl(fd, F_ADD_SEALS, seals) == 0);
+	return fd;
+}
+
+static struct pool
+pool_own(void)
+{
+	struct pool p = { .size = pool_size(), .keeps = true,
+	    .fd = memfd_own(pool_size(), F_SEAL_SHRINK | F_SEAL_GROW) };
+
+	p.base = mmap(NULL, p.size, PROT_READ | PROT_WRITE, MAP_SHARED, p.fd,
+	    0);
+	expect(p.base != MAP_FAILED);
+	memset(p.base, 0x5a, p.size);
+	return p;
+}
+
+/* What was adopted is P, whatever the client has of it. */
+static void
+pool_adopted(struct client *c, const struct pool *p)
+{
+	pool_last(c)->base = p->base;
+	pool_last(c)->fd = p->fd;
+	pool_last(c)->keeps = p->keeps;
+}
+
+/* A bytes of P, right or not. */
+static int
+client_adopt(struct client *c, const struct pool *p, uint64_t a)
+{
+	struct wire_message reply;
+	int fd;
+
+	expect(say_adopt(c->socket, a, p->fd));
+	if (!hear(c->socket, &reply, &fd)) {
+		c->ended = true;
+		return outcome_of_silence();
+	}
+	client_account(c, WIRE_ADOPT, 0, a, &reply, fd);
+	if (reply.status == WIRE_OK)
+		pool_adopted(c, p);
+	return (int)reply.status;
+}
+
 static int
 act_right(struct client *c, const struct scene *s)
 {
 	struct wire_message m = request_right(c, s->type);
-	int outcome = client_ask(c, s->type, m.id, m.a, m.b);
+	struct pool own;
+	int outcome;
 
+	if (s->type == WIRE_ADOPT) {
+		own = pool_own();
+		outcome = client_adopt(c, &own, m.a);
+	} else
+		outcome = client_ask(c, s->type, m.id, m.a, m.b);
 	if (!c->ended)
 		client_served(c);
 	return outcome;
@@ -155,6 +218,12 @@ static const struct spoilt spoilts[] = {
 	{ .how = "with 2 descriptors", .kind = NULL_DEVICE, .descriptors = 2 },
 	{ .how = "with 250 descriptors", .kind = NULL_DEVICE,
 	    .descriptors = 250 },
+	{ .how = "with no byte and its own socket", .more = -32,
+	    .kind = OWN_SOCKET, .descriptors = 1 },
+	{ .how = "with 1 byte and its own socket", .more = -31,
+	    .kind = OWN_SOCKET, .descriptors = 1 },
+	{ .how = "with another magic and its own socket", .at = 0, .with = 1,
+	    .kind = OWN_SOCKET, .descriptors = 1 },
 	{ .how = "with 1 byte and 250 descriptors", .more = -31,
 	    .kind = NULL_DEVICE, .descriptors = 250 },
 	{ .how = "with no byte and 250 descriptors", .more = -32,
@@ -178,15 +247,13 @@ kind_open(const struct client *c, enum kind kind)
 	case DIRECTORY:
 		return open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	case HUGETLB:
-		return memfd_create("secmalloc", MFD_ALLOW_SEALING |
-		    MFD_HUGETLB);
+		fd = memfd_create("secmalloc", MFD_ALLOW_SEALING | MFD_HUGETLB);
+		expect(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0);
+		return fd;
 	case UNSEALED:
 	case SEALED:
-		fd = memfd_create("secmalloc", MFD_ALLOW_SEALING);
-		expect(ftruncate(fd, (off_t)pool_size()) == 0);
-		expect(kind == UNSEALED || fcntl(fd, F_ADD_SEALS,
-		    F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) == 0);
-		return fd;
+		return memfd_own(pool_size(), kind == UNSEALED ? 0 :
+		    F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE);
 	case OWN_SOCKET:
 		return dup(c->socket);
 	case OWN_POOL:
@@ -209,24 +276,23 @@ control_append(unsigned char *control, size_t used, int type, const void *data,
 	return used + CMSG_SPACE(size);
 }
 
+/* With N times FD. */
 static size_t
-control_make(const struct client *c, const struct spoilt *spoilt,
+control_make(const struct spoilt *spoilt, int fd, unsigned n,
     unsigned char *control)
 {
 	const struct ucred own = { getpid(), getuid(), getgid() };
-	int fds[250] = { -1 };
 	size_t used = 0;
+	int fds[250];
 
-	if (spoilt->descriptors != 0)
-		expect((fds[0] = kind_open(c, spoilt->kind)) != -1);
-	for (unsigned i = 1; i < spoilt->descriptors; i++)
-		fds[i] = fds[0];
+	for (unsigned i = 0; i < COUNT(fds); i++)
+		fds[i] = fd;
 	if (spoilt->credentials)
 		used = control_append(control, used, SCM_CREDENTIALS, &own,
 		    sizeof(own));
-	if (spoilt->attached || spoilt->descriptors != 0)
+	if (spoilt->attached || n != 0)
 		used = control_append(control, used, SCM_RIGHTS, fds,
-		    spoilt->descriptors * sizeof(int));
+		    n * sizeof(int));
 	return used;
 }
 
@@ -243,33 +309,58 @@ act_spoilt(struct client *c, const struct scene *s)
 	struct iovec iov = { packet,
 	    (size_t)(WIRE_REQUEST_LEN + spoilt->more) };
 	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-	int fd, outcome;
+	struct pool own = { .fd = -1 };
+	unsigned n = spoilt->descriptors;
+	int fd, outcome, sent = -1;
 
+	if (n != 0)
+		expect((sent = kind_open(c, spoilt->kind)) != -1);
+	else if (s->type == WIRE_ADOPT && !spoilt->attached) {
+		own = pool_own();
+		n = 1;
+	}
 	wire_pack(packet, WIRE_REQUEST_LEN, &m);
 	packet[spoilt->at] ^= (unsigned char)spoilt->with;
-	msg.msg_controllen = control_make(c, spoilt, control.space);
+	msg.msg_controllen = control_make(spoilt, sent != -1 ? sent : own.fd, n,
+	    control.space);
 	if (msg.msg_controllen != 0)
 		msg.msg_control = &control;
 	outcome = converse(c, &msg, spoilt->flags, &reply, &fd);
+	if (sent != -1)
+		(void)close(sent);
 	if (outcome < ENDED) {
-		expect(spoilt->harmless);
+		expect(spoilt->harmless || s->outcome == outcome);
 		client_account(c, s->type, m.id, m.a, &reply, fd);
+		if (s->type == WIRE_ADOPT && outcome == WIRE_OK)
+			pool_adopted(c, &own);
 	}
 	if (!c->ended)
 		client_served(c);
 	return outcome;
 }
 
+/* ADOPT has to have a descriptor, and one, which may then be of anything. */
+static int
+outcome_spoilt(size_t t, enum step step, const struct spoilt *spoilt)
+{
+	bool adopt = types[t].type == WIRE_ADOPT;
+
+	if (spoilt->flags != 0)
+		return NOT_SENT;
+	if (adopt && spoilt->descriptors == 1 && spoilt->more == 0 &&
+	    spoilt->with == 0 && outcome_right(t, step) == WIRE_OK)
+		return spoilt->kind == OWN_POOL ? WIRE_OK : WIRE_EINVAL;
+	return spoilt->harmless && !(adopt && spoilt->attached) ?
+	    outcome_right(t, step) : ENDED;
+}
+
 static void
 play_spoilt(size_t t, enum step step, const struct spoilt *spoilt)
 {
 	struct scene s = { .step = step, .act = act_spoilt, .detail = spoilt,
-	    .type = types[t].type, .outcome = ENDED };
+	    .type = types[t].type,
+	    .outcome = outcome_spoilt(t, step, spoilt) };
 
-	if (spoilt->flags != 0)
-		s.outcome = NOT_SENT;
-	else if (spoilt->harmless)
-		s.outcome = outcome_right(t, step);
 	(void)snprintf(s.name, sizeof(s.name), "%s %s, %s", types[t].name,
 	    spoilt->how, step_names[step]);
 	scene_play(&s);
@@ -796,6 +887,285 @@ play_memory(void)
 		scene_play(&scenes[i]);
 }
 
+/* --- ADOPT: what is a pool, and what is none --- */
+
+struct offer {
+	const char *what;
+	size_t pages;       /* of the memfd; 0: POOL_PAGES */
+	size_t missing;     /* pages that are not populated */
+	int seals;
+	int outcome;
+	int64_t more;       /* than its size, in bytes, is asked for */
+	bool again;         /* opened, with these flags */
+	int flags;
+	bool behind;        /* it has as many blocks behind its end */
+	bool unmapped;
+};
+
+enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW };
+
+static int
+act_offer(struct client *c, const struct scene *s)
+{
+	const struct offer *o = s->detail;
+	const size_t page = page_size();
+	struct pool p = { .size = POOL_PAGES * page, .keeps = !o->unmapped,
+	    .fd = memfd_own(POOL_PAGES * page, 0) };
+	size_t whole = p.size - o->missing * page;
+	char path[64];
+
+	p.base = mmap(NULL, p.size, PROT_READ | PROT_WRITE, MAP_SHARED, p.fd,
+	    0);
+	expect(p.base != MAP_FAILED);
+	memset(p.base, 0x5a, whole);
+	if (o->behind)
+		expect(fallocate(p.fd, FALLOC_FL_KEEP_SIZE, (off_t)p.size,
+		    (off_t)p.size) == 0);
+	if (o->unmapped) {
+		expect(munmap(p.base, p.size) == 0);
+		p.base = NULL;
+	}
+	expect(fcntl(p.fd, F_ADD_SEALS, o->seals) == 0);
+	if (o->again) {
+		(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", p.fd);
+		expect((p.fd = open(path, o->flags | O_CLOEXEC)) != -1);
+	}
+	expect(outcome_is(client_adopt(c, &p, p.size + (uint64_t)o->more),
+	    o->outcome));
+	client_served(c);
+	return o->outcome == WIRE_OK ? client_end(c) : o->outcome;
+}
+
+/* As large as could be had is what nobody need have populated. */
+static int
+act_adopt_sized(struct client *c, const struct scene *s)
+{
+	struct pool p = { .size = (size_t)(s->b * c->limit + s->a) };
+
+	p.fd = memfd_own(p.size, SEALS);
+	expect(client_adopt(c, &p, p.size) == s->outcome);
+	client_served(c);
+	return s->outcome;
+}
+
+static int
+act_adopt_file(struct client *c, const struct scene *s)
+{
+	struct pool p = { .size = pool_size(), .fd = open("/dev/shm",
+	    O_TMPFILE | O_RDWR | O_CLOEXEC, 0600) };
+
+	expect(p.fd != -1 && posix_fallocate(p.fd, 0, (off_t)p.size) == 0);
+	expect(client_adopt(c, &p, p.size) == s->outcome);
+	client_served(c);
+	return s->outcome;
+}
+
+/* Of one page, as large as those are, so that only its kind is wrong. */
+static int
+act_adopt_huge(struct client *c, const struct scene *s)
+{
+	struct pool p = { .fd = memfd_create("secmalloc", MFD_CLOEXEC |
+	    MFD_ALLOW_SEALING | MFD_HUGETLB) };
+	struct statfs fs;
+
+	expect(p.fd != -1 && fstatfs(p.fd, &fs) == 0);
+	p.size = (size_t)fs.f_bsize;
+	expect(ftruncate(p.fd, (off_t)p.size) == 0);
+	expect(fcntl(p.fd, F_ADD_SEALS, SEALS) == 0);
+	expect(client_adopt(c, &p, p.size) == s->outcome);
+	client_served(c);
+	return s->outcome;
+}
+
+/* With any of its descriptors: the file's owner may have opened it again. */
+static void
+pulse_attack(int fd)
+{
+	const off_t page = (off_t)page_size();
+
+	expect(pwrite(fd, "", 1, 0) == -1 && errno == EPERM);
+	expect(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+	    page) == -1 && errno == EPERM);
+	expect(fallocate(fd, 0, 0, 2 * page) == -1 && errno == EPERM);
+	expect(ftruncate(fd, 0) == -1 && errno == EPERM);
+	expect(ftruncate(fd, 2 * page) == -1 && errno == EPERM);
+	expect(mmap(NULL, (size_t)page, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+	    0) == MAP_FAILED && errno == EPERM);
+	expect(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE) == -1 && errno == EPERM);
+}
+
+static int
+act_pulse(struct client *c, const struct scene *s)
+{
+	struct pool p = { .size = page_size() };
+	struct wire_message reply;
+	struct stat st;
+	uint32_t *word;
+	char path[64];
+	int again;
+
+	expect(request_say(c, WIRE_HELLO, 0, 1, 1, &reply, &p.fd) == WIRE_OK);
+	word = mmap(NULL, p.size, PROT_READ, MAP_SHARED, p.fd, 0);
+	expect(word != MAP_FAILED && *word == (uint32_t)c->helper);
+	expect(mprotect(word, p.size, PROT_READ | PROT_WRITE) == -1);
+	expect(madvise(word, p.size, MADV_REMOVE) == -1);
+	pulse_attack(p.fd);
+	expect(fstat(p.fd, &st) == 0);
+	expect((fchmod(p.fd, 0600) == 0) == (st.st_uid == getuid()));
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", p.fd);
+	again = open(path, O_RDWR | O_CLOEXEC);
+	expect((again != -1) == (st.st_uid == getuid()));
+	if (again != -1)
+		pulse_attack(again);
+	expect(open(path, O_RDWR | O_TRUNC | O_CLOEXEC) == -1);
+	again = dup(p.fd);
+	client_account(c, WIRE_HELLO, 0, 0, &reply, p.fd);
+	p.fd = again;
+	expect(client_adopt(c, &p, p.size) == s->outcome);
+	client_served(c);
+	expect(*word == (uint32_t)c->helper);
+	return s->outcome;
+}
+
+/* Of another helper. */
+static int
+act_adopt_pulse(struct client *c, const struct scene *s)
+{
+	struct client other = { .socket = -1 };
+	struct pool p = { .size = page_size(), .fd = -1 };
+	struct wire_message reply;
+
+	client_prepare(&other, become_anything, false);
+	expect(ask_wire(other.socket, WIRE_HELLO, 0, 1, 1, &reply, &p.fd));
+	expect(client_adopt(c, &p, p.size) == s->outcome);
+	client_served(c);
+	(void)close(other.socket);
+	expect(helper_ends(other.helper, PROMPTLY_MS));
+	return s->outcome;
+}
+
+/* Locked and charged twice, until one of them is released. */
+static int
+act_adopt_twice(struct client *c, const struct scene *s)
+{
+	struct pool p = pool_own(), same = { .size = p.size };
+
+	(void)s;
+	expect(client_adopt(c, &p, p.size) == WIRE_OK);
+	expect((same.fd = dup(p.fd)) != -1);
+	expect(client_adopt(c, &same, p.size) == WIRE_OK);
+	client_served(c);
+	expect(client_ask(c, WIRE_RELEASE, c->last_id, 0, 0) == WIRE_OK);
+	client_served(c);
+	return client_end(c);
+}
+
+/* What a memfd is that ADOPT takes, whoever made it: a pool like another. */
+static int
+act_adopt_take_back(struct client *c, const struct scene *s)
+{
+	struct pool p = pool_own();
+
+	expect(client_adopt(c, &p, p.size) == WIRE_OK);
+	return act_take_back(c, s);
+}
+
+static void
+play_adopt(void)
+{
+	const int64_t page = (int64_t)page_size();
+	const struct offer offers[] = {
+		{ .what = "its own memfd, like a pool", .seals = SEALS },
+		{ .what = "one that lacks a page", .seals = SEALS,
+		    .missing = 1, .outcome = WIRE_EINVAL },
+		{ .what = "one that lacks every page", .seals = SEALS,
+		    .missing = POOL_PAGES, .outcome = WIRE_EINVAL },
+		{ .what = "one whose pages are behind its end",
+		    .seals = SEALS, .missing = POOL_PAGES, .behind = true,
+		    .outcome = WIRE_EINVAL },
+		{ .what = "one that it has opened for reading",
+		    .seals = SEALS, .again = true, .flags = O_RDONLY,
+		    .outcome = WIRE_EINVAL },
+		{ .what = "one that it has opened for writing",
+		    .seals = SEALS, .again = true, .flags = O_WRONLY,
+		    .outcome = WIRE_EPERM },
+		{ .what = "one that it has opened as a path only",
+		    .seals = SEALS, .again = true, .flags = O_PATH,
+		    .outcome = WIRE_EINVAL },
+		{ .what = "one that has no seals", .outcome = WIRE_EINVAL },
+		{ .what = "one that can grow", .seals = F_SEAL_SHRINK,
+		    .outcome = WIRE_EINVAL },
+		{ .what = "one that can shrink", .seals = F_SEAL_GROW,
+		    .outcome = WIRE_EINVAL },
+		{ .what = "one that is sealed for good",
+		    .seals = SEALS | F_SEAL_SEAL, .outcome = WIRE_EINVAL },
+		{ .what = "one that is sealed for good, as if locked",
+		    .seals = SEALS | F_SEAL_SEAL | F_SEAL_FUTURE_WRITE,
+		    .outcome = WIRE_EINVAL },
+		{ .what = "one that was locked before",
+		    .seals = SEALS | F_SEAL_FUTURE_WRITE },
+		{ .what = "one that nobody maps", .seals = SEALS,
+		    .unmapped = true },
+		{ .what = "one that nobody can write to any more",
+		    .seals = SEALS | F_SEAL_WRITE, .unmapped = true },
+		{ .what = "one, but of a page more", .seals = SEALS,
+		    .more = page, .outcome = WIRE_EINVAL },
+		{ .what = "one, but of a page less", .seals = SEALS,
+		    .more = -page, .outcome = WIRE_EINVAL },
+		{ .what = "one, but of a byte less", .seals = SEALS,
+		    .more = -1, .outcome = WIRE_EINVAL },
+		{ .what = "one, but of no bytes", .seals = SEALS,
+		    .more = -POOL_PAGES * page, .outcome = WIRE_EINVAL },
+	};
+	const struct scene scenes[] = {
+		{ .name = "ADOPT of a memfd of no bytes", .step = HELD,
+		    .act = act_adopt_sized, .outcome = WIRE_EINVAL },
+		{ .name = "ADOPT of a memfd of no whole pages", .step = HELD,
+		    .act = act_adopt_sized, .a = pool_size() + 1,
+		    .outcome = WIRE_EINVAL },
+		{ .name = "ADOPT of a memfd larger than the limit",
+		    .step = HELD, .act = act_adopt_sized, .a = page_size(),
+		    .b = 1, .outcome = WIRE_EDQUOT },
+		{ .name = "ADOPT of the limit, of which some is used",
+		    .step = HELD, .act = act_adopt_sized, .b = 1,
+		    .outcome = WIRE_EDQUOT },
+		{ .name = "ADOPT of a file of tmpfs that is no memfd",
+		    .step = HELD, .act = act_adopt_file,
+		    .outcome = WIRE_EINVAL },
+		{ .name = "a pulse cannot be written to, punched, resized, "
+		    "mapped writable or adopted", .step = GREETING,
+		    .act = act_pulse, .outcome = WIRE_EINVAL },
+		{ .name = "ADOPT of another helper's pulse", .step = READY,
+		    .act = act_adopt_pulse, .outcome = WIRE_EINVAL },
+		{ .name = "ADOPT of one memfd twice", .step = READY,
+		    .act = act_adopt_twice, .outcome = ENDED },
+		{ .name = "an adopted pool cannot be punched, resized, "
+		    "written to or mapped writable, and stays", .step = READY,
+		    .act = act_adopt_take_back, .outcome = ENDED },
+	};
+
+	const struct scene huge = { .name = "ADOPT of a memfd of huge pages",
+	    .step = HELD, .act = act_adopt_huge, .outcome = WIRE_EINVAL };
+	int fd = memfd_create("huge", MFD_HUGETLB);
+
+	for (size_t i = 0; i < COUNT(offers); i++) {
+		struct scene s = { .step = READY, .act = act_offer,
+		    .detail = &offers[i], .outcome = offers[i].outcome ==
+		    WIRE_OK ? ENDED : offers[i].outcome };
+
+		(void)snprintf(s.name, sizeof(s.name), "ADOPT of %s",
+		    offers[i].what);
+		scene_play(&s);
+	}
+	for (size_t i = 0; i < COUNT(scenes); i++)
+		scene_play(&scenes[i]);
+	if (fd == -1)
+		skip(huge.name, "this kernel has none");
+	else
+		scene_play(&huge);
+	(void)close(fd);
+}
+
 /* --- The socket's options, which are also the client's --- */
 
 static void
@@ -814,7 +1184,7 @@ prepare_credentials(void)
 static void
 prepare_pidfd(void)
 {
-	set_option(76, 1); /* SO_PASSPIDFD, Linux 6.5 */
+	set_option(SO_PASSPIDFD, 1);
 }
 
 static void
@@ -899,6 +1269,61 @@ act_ask_ahead(struct client *c, const struct scene *s)
 	return ENDED;
 }
 
+static bool
+passes_pidfds(int socket, int value)
+{
+	return setsockopt(socket, SOL_SOCKET, SO_PASSPIDFD, &value,
+	    sizeof(value)) == 0;
+}
+
+/* Set in the middle of a conversation, by who has kept both ends. */
+static int
+act_pidfd(struct client *c, const struct scene *s)
+{
+	struct pool own = pool_own();
+
+	expect(passes_pidfds(c->theirs, 1));
+	return s->type == WIRE_ADOPT ? client_adopt(c, &own, own.size) :
+	    client_ask(c, s->type, 0, 0, 0);
+}
+
+/* It comes where a descriptor is wanted. */
+static int
+act_pidfd_adopted(struct client *c, const struct scene *s)
+{
+	expect(passes_pidfds(c->theirs, 1));
+	expect(client_ask(c, WIRE_ADOPT, 0, pool_size(), 0) == s->outcome);
+	expect(passes_pidfds(c->theirs, 0));
+	client_served(c);
+	return s->outcome;
+}
+
+static void
+play_pidfds(void)
+{
+	static const struct scene scenes[] = {
+		{ .name = "STATUS with a pidfd", .step = HELD, .both = true,
+		    .act = act_pidfd, .type = WIRE_STATUS, .outcome = ENDED },
+		{ .name = "STATUS with a pidfd, with a grant", .step = GRANTED,
+		    .both = true, .act = act_pidfd, .type = WIRE_STATUS,
+		    .outcome = ENDED },
+		{ .name = "ADOPT with a pool and a pidfd", .step = HELD,
+		    .both = true, .act = act_pidfd, .type = WIRE_ADOPT,
+		    .outcome = ENDED },
+		{ .name = "ADOPT with a pidfd", .step = HELD, .both = true,
+		    .act = act_pidfd_adopted, .outcome = WIRE_EINVAL },
+	};
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	bool known = passes_pidfds(fd, 1);
+
+	(void)close(fd);
+	for (size_t i = 0; i < COUNT(scenes); i++)
+		if (known)
+			scene_play(&scenes[i]);
+		else
+			skip(scenes[i].name, "this kernel passes none");
+}
+
 static void
 play_options(void)
 {
@@ -922,6 +1347,7 @@ play_options(void)
 
 	for (size_t i = 0; i < COUNT(scenes); i++)
 		scene_play(&scenes[i]);
+	play_pidfds();
 }
 
 /* --- Leaving, at each step and in each way --- */
@@ -1002,6 +1428,7 @@ act_deaf(struct client *c, const struct scene *s)
 {
 	struct pollfd p = { c->socket, 0, 0 };
 	struct wire_message m = request_right(c, s->type);
+	int status;
 
 	expect(say(c->socket, s->type, m.id, m.a, m.b));
 	expect(poll(&p, 1, PATIENCE_TEST_MS) == 1);
@@ -1009,6 +1436,9 @@ act_deaf(struct client *c, const struct scene *s)
 	c->ended = true;
 	if (s->type == WIRE_GRANT)
 		client_leaves_unread(c);
+	/* So is the pulse under way, for which a helper has to stand. */
+	if (s->type == WIRE_HELLO)
+		expect(!helper_gone(c->helper, PROMPTLY_MS / 2, &status));
 	return ENDED;
 }
 
@@ -1125,6 +1555,18 @@ act_burst_greedy(struct client *c, const struct scene *s)
 	return WIRE_OK;
 }
 
+static int
+act_burst_strange(struct client *c, const struct scene *s)
+{
+	struct pool p = { .size = pool_size(), .fd = open("/dev/null",
+	    O_RDWR | O_CLOEXEC) };
+
+	for (int i = 0; i < GREEDY; i++)
+		expect(client_adopt(c, &p, p.size) == s->outcome);
+	client_served(c);
+	return s->outcome;
+}
+
 static void
 play_bursts(void)
 {
@@ -1133,6 +1575,8 @@ play_bursts(void)
 		    .act = act_burst_read, .outcome = WIRE_OK },
 		{ .name = "20,000 requests for more than is left", .step = HELD,
 		    .act = act_burst_greedy, .outcome = WIRE_OK },
+		{ .name = "20,000 ADOPT of what is no pool", .step = HELD,
+		    .act = act_burst_strange, .outcome = WIRE_EINVAL },
 		{ .name = "100,000 STATUS, no answer read", .step = HELD,
 		    .act = act_burst_unread, .type = WIRE_STATUS,
 		    .outcome = ENDED },
@@ -1195,6 +1639,22 @@ act_sequence_random(struct client *c, const struct scene *s)
 	return WIRE_OK;
 }
 
+static int
+act_sequence_adopt(struct client *c, const struct scene *s)
+{
+	struct pool p;
+
+	(void)s;
+	for (int i = 0; i < SEQUENCE; i++) {
+		p = pool_own();
+		expect(client_adopt(c, &p, p.size) == WIRE_OK);
+		expect(client_ask(c, WIRE_RELEASE, c->last_id, 0, 0) ==
+		    WIRE_OK);
+	}
+	client_served(c);
+	return WIRE_OK;
+}
+
 static void
 play_sequences(void)
 {
@@ -1205,6 +1665,8 @@ play_sequences(void)
 		{ .name = "1,000 grants, locks and releases, ten at a time, of "
 		    "all sizes", .step = RELEASED, .act = act_sequence_random,
 		    .outcome = WIRE_OK, .growth = SEQUENCE_GROWTH_KIB },
+		{ .name = "1,000 ADOPT and releases", .step = RELEASED,
+		    .act = act_sequence_adopt, .outcome = WIRE_OK },
 	};
 
 	for (size_t i = 0; i < COUNT(scenes); i++)
@@ -1221,6 +1683,7 @@ static const struct {
 	{ "ids", play_ids },
 	{ "sizes", play_sizes },
 	{ "descriptors", play_descriptors },
+	{ "adopt", play_adopt },
 	{ "memory", play_memory },
 	{ "options", play_options },
 	{ "leaving", play_leaving },

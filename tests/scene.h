@@ -93,7 +93,7 @@ struct client {
 	unsigned count;
 	uint32_t last_id;
 	uint64_t limit, left; /* as HELLO said */
-	int socket;
+	int socket, theirs;   /* theirs: the helper's end, if it is kept */
 	pid_t helper;
 	bool greeted, ended;
 };
@@ -113,6 +113,7 @@ struct scene {
 	uint64_t a, b;
 	enum way way;
 	bool unmaps;      /* before it leaves */
+	bool both;        /* ends of the socket stay the client's */
 	unsigned growth;  /* in KiB; 0: GROWTH_KIB */
 };
 
@@ -142,11 +143,20 @@ pool_size(void)
 /* --- A client's side --- */
 
 static inline void
-client_prepare(struct client *c, void (*prepare)(void))
+client_prepare(struct client *c, void (*prepare)(void), bool both)
 {
 	const struct timeval limit = { .tv_sec = PATIENCE_TEST_MS / 1000 };
+	int pair[2];
 
-	c->helper = helper_connect(&c->socket, prepare);
+	c->theirs = -1;
+	if (both) {
+		expect(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0,
+		    pair) == 0);
+		c->socket = pair[0];
+		c->theirs = pair[1];
+		c->helper = helper_start(pair[1], pair[0], prepare);
+	} else
+		c->helper = helper_connect(&c->socket, prepare);
 	expect(setsockopt(c->socket, SOL_SOCKET, SO_RCVTIMEO, &limit,
 	    sizeof(limit)) == 0);
 }
@@ -254,7 +264,8 @@ client_account(struct client *c, unsigned type, uint32_t id, uint64_t a,
 	bool fine = reply->status == WIRE_OK;
 
 	expect(reply->type == type && reply->version == WIRE_VERSION);
-	expect((fd != -1) == (fine && type == WIRE_GRANT));
+	expect((fd != -1) == (fine && (type == WIRE_HELLO ||
+	    type == WIRE_GRANT)));
 	if (!fine) {
 		expect(reply->id == 0 && reply->a == 0 && reply->b == 0 &&
 		    reply->c == 0);
@@ -266,11 +277,12 @@ client_account(struct client *c, unsigned type, uint32_t id, uint64_t a,
 		c->left = reply->c;
 		expect(reply->a == WIRE_VERSION);
 		expect(c->limit >= c->left && c->limit % page_size() == 0);
-	} else if (type == WIRE_GRANT) {
+		(void)close(fd);
+	} else if (type == WIRE_GRANT || type == WIRE_ADOPT) {
 		expect(c->count < POOLS_MAX && reply->id == c->last_id + 1);
 		c->last_id = reply->id;
 		c->pool[c->count++] = (struct pool){ .size = (size_t)a,
-		    .id = reply->id, .fd = fd };
+		    .id = reply->id, .fd = fd, .locked = type == WIRE_ADOPT };
 	} else if (type == WIRE_LOCK) {
 		for (unsigned i = 0; i < c->count; i++)
 			c->pool[i].locked |= c->pool[i].id == id;
@@ -437,7 +449,8 @@ client_run(int judge, const struct scene *s)
 
 	(void)alarm(60);
 	become_nobody(0);
-	client_prepare(&c, s->prepare != NULL ? s->prepare : become_anything);
+	client_prepare(&c, s->prepare != NULL ? s->prepare : become_anything,
+	    s->both);
 	client_reach(&c, s->step);
 	client_report(judge, &c, SILENT, holder);
 	outcome = s->act(&c, s);
@@ -448,6 +461,8 @@ client_run(int judge, const struct scene *s)
 		pool_leave(&c.pool[--c.count]);
 	if (c.socket != -1)
 		expect(close(c.socket) == 0);
+	if (c.theirs != -1)
+		expect(close(c.theirs) == 0);
 	expect(helper_ends(c.helper, PROMPTLY_MS));
 	_exit(0);
 }
@@ -470,7 +485,7 @@ witness_run(int judge)
 	struct client c = { .socket = -1 };
 
 	become_nobody(0);
-	client_prepare(&c, become_anything);
+	client_prepare(&c, become_anything, false);
 	client_reach(&c, READY);
 	for (unsigned i = 0; i < WITNESS_MORE; i++)
 		client_hold(&c, page_size());

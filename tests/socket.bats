@@ -634,15 +634,15 @@ SERVED="OK mode=1" LOCKS_ITSELF="OK mode=2"
 	wait "$pid"
 }
 
-@test "the connection is close-on-exec and keeps clear of closed standard descriptors" {
+@test "connection and pool are close-on-exec and keep clear of closed standard descriptors" {
 	listen "$SOCK" "$HELPER_NONE"
 	export SECMALLOC_TEST_HELPER=$SOCK
 	run -0 as_nobody "$STAGE/bin/socket" descriptors
 	echo "$output"
-	[[ $output =~ ^OK\ [0-9]+$ ]]
+	[[ $output =~ ^OK(\ [0-9]+){2}$ ]]
 	run -0 as_nobody "$STAGE/bin/socket" descriptors closed
 	echo "$output"
-	[[ $output =~ ^OK\ ([3-9]|[0-9]{2})$ ]]
+	[[ $output =~ ^OK(\ ([3-9]|[0-9]{2})){2}$ ]]
 }
 
 @test "a child has locked copies by a connection of its own" {

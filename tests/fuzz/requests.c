@@ -27,6 +27,8 @@
  *     W packet   the next 32 bytes
  *     N number   STATUS, cut or lengthened to so many bytes, 63 at most
  *     D number   STATUS with descriptors, three at most
+ *     ] number   ADOPT of so many pages, 15 at most, and in the number's upper
+ *                bits of what, of enum offer
  *   what else a client does
  *     B          asks without having read the last reply; reads it, once the
  *                helper does nothing but wait for that
@@ -42,7 +44,9 @@
  *     C          closes its descriptor
  *   and what happens to the helper meanwhile
  *     [ number   so many pages are left of the total; 255: there is no ledger
- *     F ce       the next call C fails with error E, of enum call and errors[]
+ *     F ce       the next call C fails with error E, of enum call and errors[];
+ *                where that is to receive, and EMFILE, it is a descriptor that
+ *                is not received
  *
  * Newlines and the rest mean nothing.
  */
@@ -84,6 +88,19 @@ broken(const char *what, int line)
 
 /* --- What the client has and knows ---------------------------------------- */
 
+/* What is sent with ADOPT.  Memfds are mapped, like pools. */
+enum offer {
+	AT_POOL,   /* what the client is at, again */
+	MEMFD,
+	EMPTY,     /* a memfd that is not populated */
+	UNSEALED,
+	LARGER,    /* ... of a page more */
+	STRANGER,
+	NOTHING,
+	PAIR,      /* a memfd, twice */
+	OFFERS
+};
+
 /* A pool that the client was granted, for as long as it has any of it. */
 struct record {
 	uint64_t bytes;
@@ -99,6 +116,7 @@ struct record {
 /* What there must be of a reply to the request under way. */
 struct expected {
 	bool asked;
+	bool charged; /* what is to be adopted */
 	bool ended;  /* there is none; the conversation is over */
 	bool last;   /* after it the conversation is over */
 	unsigned lines;
@@ -112,10 +130,14 @@ static struct {
 	bool flying;        /* a request waits to be received */
 	bool deaf;          /* does not read the next reply */
 	bool unread;        /* has not read the last one */
+	bool carries;       /* that had a descriptor */
+	bool pulse;         /* the helper has it open */
+	unsigned with;      /* descriptors with the request under way */
 	bool silent;
 	bool over;          /* no more requests */
 	unsigned naps;
 	struct record records[RECORDS], *at_pool;
+	struct record own;  /* of the client's making, until it is adopted */
 	struct expected expected;
 } client;
 
@@ -128,6 +150,7 @@ static struct {
 } model;
 
 static uint64_t ledger_pages, ledger_taken;
+static int pulse_fd;
 static unsigned lines, maps;
 
 static uint8_t
@@ -261,7 +284,7 @@ ledger_left(void)
 enum call {
 	CALL_NONE, CALL_MEMFD_CREATE, CALL_FCHMOD, CALL_FTRUNCATE, CALL_FCNTL,
 	CALL_FSTAT, CALL_MMAP, CALL_MLOCK, CALL_MPROTECT, CALL_SENDMSG,
-	CALL_RECVMSG, CALL_IOCTL, CALL_POLL
+	CALL_RECVMSG, CALL_IOCTL, CALL_POLL, CALL_FSTATFS, CALL_LSEEK, CALLS
 };
 
 static const int errors[] = { ENOMEM, EPERM, EAGAIN, EINTR, EINVAL, EMFILE,
@@ -327,6 +350,35 @@ call_ftruncate(int fd, off_t size)
 {
 	return noted(CALL_FTRUNCATE, is_fault(CALL_FTRUNCATE) ? -1 :
 	    ftruncate(fd, size));
+}
+
+/* As of this, so of what is asked of it first: it is not a pool then. */
+static int
+call_fstatfs(int fd, struct statfs *fs)
+{
+	return noted(CALL_FSTATFS, is_fault(CALL_FSTATFS) ? -1 :
+	    fstatfs(fd, fs));
+}
+
+static off_t
+call_lseek(int fd, off_t from, int whence)
+{
+	off_t at = is_fault(CALL_LSEEK) ? -1 : lseek(fd, from, whence);
+
+	must(whence == SEEK_HOLE);
+	(void)noted(CALL_LSEEK, at == -1 ? -1 : 0);
+	return at;
+}
+
+static int
+call_close(int fd)
+{
+	if (client.pulse && fd == pulse_fd) {
+		client.pulse = false;
+		client.beyond--;
+	}
+	must(close(fd) == 0);
+	return 0;
 }
 
 static int
@@ -398,9 +450,16 @@ static ssize_t
 call_recvmsg(struct msghdr *msg, int flags)
 {
 	must((flags & MSG_DONTWAIT) != 0);
-	if (!client.over && is_fault(CALL_RECVMSG))
-		return errno == EINTR || errno == EAGAIN ? -1 :
-		    noted_lost(CALL_RECVMSG);
+	/* Who is not to hand over a pool hands over nothing. */
+	must((msg->msg_controllen != 0) == (!client.over && model.greeted &&
+	    model.outstanding == 0));
+	if (!client.over && is_fault(CALL_RECVMSG)) {
+		if (errno != EMFILE || client.with != 1)
+			return errno == EINTR || errno == EAGAIN ? -1 :
+			    noted_lost(CALL_RECVMSG);
+		msg->msg_controllen = 0;
+		noted(CALL_RECVMSG, -1);
+	}
 	client.flying = false;
 	return recvmsg(0, msg, flags);
 }
@@ -413,17 +472,19 @@ call_shutdown(int fd, int how)
 	return shutdown(fd, how);
 }
 
-static int call_seal(int fd, int seals);
+static int call_fcntl(int fd, int command, ...);
 static int call_poll(const struct pollfd *socket, nfds_t n, int ms);
 static int call_nanosleep(const struct timespec *pause);
 
 #define clock_nanosleep(clock, flags, pause, left) call_nanosleep(pause)
 #define fchmod(fd, mode) call_fchmod(fd, mode)
-#define fcntl(fd, command, seals) (must((command) == F_ADD_SEALS), \
-	call_seal(fd, (int)(seals)))
+#define close(fd) call_close(fd)
+#define fcntl(fd, ...) call_fcntl(fd, __VA_ARGS__)
 #define fstat(fd, st) call_fstat(fd, st)
+#define fstatfs(fd, fs) call_fstatfs(fd, fs)
 #define ftruncate(fd, size) call_ftruncate(fd, size)
 #define ioctl(fd, what, value) call_ioctl(fd, what, value)
+#define lseek(fd, from, whence) call_lseek(fd, from, whence)
 #define memfd_create(name, flags) call_memfd_create(name, flags)
 #define mlock(base, size) call_mlock(base, size)
 #define mmap(at, size, prot, flags, fd, from) call_mmap(size, prot, flags, fd)
@@ -439,11 +500,14 @@ static int call_nanosleep(const struct timespec *pause);
 #include "../../helper/serve.c"
 
 #undef clock_nanosleep
+#undef close
 #undef fchmod
 #undef fcntl
 #undef fstat
+#undef fstatfs
 #undef ftruncate
 #undef ioctl
+#undef lseek
 #undef memfd_create
 #undef mlock
 #undef mmap
@@ -492,16 +556,43 @@ call_seal(int fd, int seals)
 	return noted(CALL_FCNTL, result);
 }
 
+static int
+call_fcntl(int fd, int command, ...)
+{
+	va_list ap;
+	int seals;
+
+	if (command == F_GET_SEALS) {
+		seals = is_fault(CALL_FCNTL) ? -1 : fcntl(fd, F_GET_SEALS);
+		return noted(CALL_FSTATFS, seals);
+	}
+	must(command == F_ADD_SEALS);
+	va_start(ap, command);
+	seals = va_arg(ap, int);
+	va_end(ap);
+	return call_seal(fd, seals);
+}
+
 /* --- What the client asks ------------------------------------------------- */
+
+/* Whether each page of it is there, and they are BYTES. */
+static bool
+is_whole(int fd, uint64_t bytes)
+{
+	struct stat st;
+
+	must(fstat(fd, &st) == 0);
+	return (uint64_t)st.st_size == bytes &&
+	    lseek(fd, 0, SEEK_HOLE) == st.st_size;
+}
 
 static bool
 is_populated(uint32_t id)
 {
 	const struct pool *pool = pool_find(id);
-	struct stat st;
 
-	must(pool != NULL && fstat(pool->fd, &st) == 0);
-	return (uint64_t)st.st_blocks * 512 >= pool->size;
+	must(pool != NULL);
+	return is_whole(pool->fd, pool->size);
 }
 
 static uint64_t
@@ -525,9 +616,27 @@ grant_expected(uint64_t bytes)
 	    model.last_id == UINT32_MAX ? WIRE_EDQUOT : WIRE_OK;
 }
 
-/* The reply to M, if no call fails; false if there is to be none. */
+static enum wire_status
+adopt_expected(uint64_t bytes, int fd, bool *charged)
+{
+	const int wanted = F_SEAL_SHRINK | F_SEAL_GROW;
+	const int seals = fcntl(fd, F_GET_SEALS);
+	enum wire_status status;
+
+	if (seals == -1 || (seals & wanted) != wanted)
+		return WIRE_EINVAL;
+	status = grant_expected(bytes);
+	*charged = status == WIRE_OK;
+	return status == WIRE_OK && !is_whole(fd, bytes) ? WIRE_EINVAL :
+	    status;
+}
+
+/*
+ * The reply to M, which comes with FD, if no call fails; false if there is to be
+ * none.
+ */
 static bool
-reply_expected(const struct wire_message *m, struct expected *e)
+reply_expected(const struct wire_message *m, int fd, struct expected *e)
 {
 	bool granted = model.outstanding != 0;
 	struct wire_message *r = &e->m;
@@ -559,6 +668,12 @@ reply_expected(const struct wire_message *m, struct expected *e)
 		r->id = m->id; /* the same */
 		return m->id != 0 && m->id <= model.last_id && m->a == 0 &&
 		    m->b == 0;
+	case WIRE_ADOPT:
+		if (granted || m->id != 0 || m->b != 0)
+			return false;
+		r->status = adopt_expected(m->a, fd, &e->charged);
+		r->b = m->a; /* is not in the reply; see adopted() */
+		return true;
 	case WIRE_STATUS:
 		r->a = model.locked;
 		r->b = model.locked_pools;
@@ -569,8 +684,9 @@ reply_expected(const struct wire_message *m, struct expected *e)
 	}
 }
 
+/* With FD, DESCRIPTORS times. */
 static void
-packet_send(const uint8_t *packet, size_t length, unsigned descriptors)
+packet_send(const uint8_t *packet, size_t length, unsigned descriptors, int fd)
 {
 	union {
 		struct cmsghdr header;
@@ -588,18 +704,20 @@ packet_send(const uint8_t *packet, size_t length, unsigned descriptors)
 	must(length <= sizeof(copy));
 	memcpy(copy, packet, length);
 	for (unsigned i = 0; i < descriptors; i++)
-		memcpy(CMSG_DATA(&control.header) + i * sizeof(int),
-		    &client.socket, sizeof(int));
+		memcpy(CMSG_DATA(&control.header) + i * sizeof(int), &fd,
+		    sizeof(int));
 	*e = (struct expected){ .asked = true };
 	memcpy(&m, packet, MIN(length, WIRE_REQUEST_LEN));
 	wire_swap(&m);
 	e->ended = client.unread || length != WIRE_REQUEST_LEN ||
-	    descriptors != 0 || !reply_expected(&m, e);
+	    descriptors != (m.type == WIRE_ADOPT) ||
+	    !reply_expected(&m, fd, e);
 	e->lines = length == 0 ? 0 : e->ended ||
 	    (e->m.status != WIRE_OK && (m.type != WIRE_HELLO ||
 	    e->m.status == WIRE_EPROTO));
 	must(sendmsg(client.socket, &msg, 0) == (ssize_t)length);
 	client.flying = true;
+	client.with = descriptors;
 }
 
 /* --- What the helper has made of it --------------------------------------- */
@@ -608,16 +726,33 @@ packet_send(const uint8_t *packet, size_t length, unsigned descriptors)
 static void
 expected_revise(struct expected *e)
 {
-	if (failed.call != CALL_NONE && e->m.status == WIRE_OK) {
-		e->m.status = e->m.type == WIRE_LOCK &&
-		    (failed.call == CALL_FCNTL || failed.call == CALL_FSTAT) ?
+	bool locks = e->m.type == WIRE_LOCK || e->m.type == WIRE_ADOPT;
+
+	if (failed.call == CALL_RECVMSG) {
+		if (e->asked && !e->ended && e->m.type == WIRE_ADOPT) {
+			e->m.status = WIRE_ENOMEM;
+			e->charged = false;
+			e->lines = 1;
+		}
+	} else if (failed.call == CALL_FSTATFS) {
+		e->m.status = WIRE_EINVAL;
+		e->charged = false;
+		e->lines = 1;
+	} else if (failed.call != CALL_NONE && e->m.status == WIRE_OK) {
+		e->m.status = locks && (failed.call == CALL_FCNTL ||
+		    failed.call == CALL_FSTAT || failed.call == CALL_LSEEK) ?
 		    WIRE_EINVAL : status_of(failed.error);
 		e->lines = 1;
 	}
-	if (lost.call == CALL_SENDMSG && e->m.type == WIRE_GRANT &&
-	    e->m.status == WIRE_OK && lost.error == ETOOMANYREFS) {
+	if (lost.call == CALL_SENDMSG && e->m.status == WIRE_OK &&
+	    lost.error == ETOOMANYREFS && (e->m.type == WIRE_GRANT ||
+	    e->m.type == WIRE_HELLO)) {
 		e->m.status = WIRE_ENOMEM;
 		e->lines = 1;
+		if (e->m.type == WIRE_HELLO) {
+			e->m.a = e->m.b = e->m.c = 0;
+			e->last = true;
+		}
 		return;
 	}
 	if (lost.call != CALL_NONE)
@@ -666,14 +801,51 @@ record_grant(uint32_t id, uint64_t bytes, int fd)
 	must((seals & (F_SEAL_SEAL | F_SEAL_WRITE)) == 0);
 }
 
-/* M is answered, with FD or -1: what is so from now on, and M as it is sent. */
+/* What the client has made for ADOPT. */
 static void
-model_update(struct wire_message *m, int fd)
+own_forget(void)
 {
+	client_close(&client.own);
+	client_unmap(&client.own);
+	client.own = (struct record){ .fd = -1 };
+}
+
+/* What was offered is the helper's now, or was for a moment, if CHARGED. */
+static void
+adopted(struct wire_message *m, bool charged)
+{
+	struct record *r;
+
+	model.last_id += charged;
+	if (m->status == WIRE_OK) {
+		must(charged);
+		r = record_new();
+		*r = client.own;
+		client.own = (struct record){ .fd = -1 };
+		r->bytes = m->b;
+		r->id = m->id = model.last_id;
+		r->held = r->locked = true;
+		client.at_pool = r;
+		model.held += r->bytes;
+		model.locked += r->bytes;
+		model.locked_pools++;
+		m->a = model.locked;
+	}
+	m->b = 0;
+	own_forget();
+}
+
+/* E is answered, with FD or -1: what is so from now on, and E as it is sent. */
+static void
+model_update(struct expected *e, int fd)
+{
+	struct wire_message *m = &e->m;
 	struct record *r;
 
 	if (m->type == WIRE_HELLO)
 		model.greeted = true;
+	if (m->type == WIRE_ADOPT)
+		adopted(m, e->charged);
 	if (m->type == WIRE_LOCK &&
 	    (r = record_find(model.outstanding)) != NULL) {
 		model.outstanding = 0;
@@ -699,8 +871,12 @@ model_update(struct wire_message *m, int fd)
 			model.last_id++; /* of what was withdrawn */
 		m->id = fd == -1 ? 0 : m->id;
 		m->a = 0;
+	} else if (fd != -1) {
+		must(m->type == WIRE_HELLO && m->status == WIRE_OK);
+		must(close(fd) == 0);
 	} else
-		must(fd == -1);
+		must(m->type != WIRE_HELLO || m->status != WIRE_OK ||
+		    lost.call == CALL_SENDMSG);
 }
 
 /* Exactly one reply of the one form, and what was expected of it. */
@@ -731,7 +907,8 @@ reply_check(struct expected *e)
 	must(wire_unpack(packet, WIRE_REPLY_LEN, &m) == 0);
 	wire_pack(other, WIRE_REPLY_LEN, &m);
 	must(memcmp(packet, other, WIRE_REPLY_LEN) == 0);
-	model_update(&e->m, fd);
+	client.carries = fd != -1;
+	model_update(e, fd);
 	must(memcmp(&m, &e->m, sizeof(m)) == 0);
 	must(lines == e->lines);
 }
@@ -771,7 +948,8 @@ kernel_locked(void)
 static void
 invariants_check(void)
 {
-	int files = client.beyond + (client.socket != -1);
+	int files = client.beyond + (client.socket != -1) +
+	    (client.own.fd != -1);
 	static uint64_t looked;
 	uint32_t held = 0;
 
@@ -803,7 +981,7 @@ request(unsigned type, uint32_t id, uint64_t a, uint64_t b)
 	unsigned char packet[WIRE_REQUEST_LEN];
 
 	wire_pack(packet, sizeof(packet), &m);
-	packet_send(packet, sizeof(packet), 0);
+	packet_send(packet, sizeof(packet), 0, -1);
 }
 
 /* Of TYPE, as right as may be, and a byte of it changed. */
@@ -824,7 +1002,7 @@ request_spoilt(unsigned type)
 		    model.last_id;
 	wire_pack(packet, sizeof(packet), &m);
 	packet[at] ^= byte();
-	packet_send(packet, sizeof(packet), 0);
+	packet_send(packet, sizeof(packet), 0, -1);
 }
 
 static void
@@ -844,7 +1022,7 @@ request_raw(void)
 		wire_pack(other, WIRE_REPLY_LEN, &m);
 		must(memcmp(packet, other, WIRE_REPLY_LEN) == 0);
 	}
-	packet_send(packet, WIRE_REQUEST_LEN, 0);
+	packet_send(packet, WIRE_REQUEST_LEN, 0, -1);
 }
 
 static void
@@ -855,7 +1033,45 @@ status_spoilt(size_t length, unsigned descriptors)
 	unsigned char packet[2 * WIRE_REQUEST_LEN] = { 0 };
 
 	wire_pack(packet, WIRE_REQUEST_LEN, &m);
-	packet_send(packet, length, descriptors);
+	packet_send(packet, length, descriptors, client.socket);
+}
+
+static void
+own_make(uint64_t bytes, enum offer offer)
+{
+	size_t size = (size_t)bytes + (offer == LARGER) * page_size();
+	struct record *own = &client.own;
+
+	own->bytes = size; /* that are mapped */
+	own->fd = memfd_create("own", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	must(own->fd != -1 && ftruncate(own->fd, (off_t)size) == 0);
+	if (size > 0) {
+		own->map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
+		    own->fd, 0);
+		must(own->map != MAP_FAILED);
+		if (offer != EMPTY)
+			memset(own->map, 1, size);
+	}
+	must(offer == UNSEALED || fcntl(own->fd, F_ADD_SEALS, F_SEAL_SHRINK |
+	    F_SEAL_GROW) == 0);
+}
+
+static void
+request_adopt(uint8_t n)
+{
+	struct wire_message m = { .version = WIRE_VERSION, .type = WIRE_ADOPT,
+	    .a = (n & 15) * page_size() };
+	enum offer offer = n >> 4 & (OFFERS - 1);
+	unsigned char packet[WIRE_REQUEST_LEN];
+	int fd = offer == AT_POOL ? client.at_pool->fd : client.socket;
+
+	if (offer != AT_POOL && offer != STRANGER && offer != NOTHING) {
+		own_make(m.a, offer);
+		fd = client.own.fd;
+	}
+	wire_pack(packet, sizeof(packet), &m);
+	packet_send(packet, sizeof(packet), offer == NOTHING || fd == -1 ? 0 :
+	    offer == PAIR ? 2 : 1, fd);
 }
 
 /* Whether there was a request. */
@@ -900,6 +1116,9 @@ client_asks(unsigned act)
 	case 'N' & 31:
 		status_spoilt(byte() & 63, 0);
 		return true;
+	case ']' & 31:
+		request_adopt(byte());
+		return true;
 	case 'D' & 31:
 		status_spoilt(WIRE_REQUEST_LEN, byte() & 3);
 		return true;
@@ -913,11 +1132,11 @@ client_populates(const struct record *r, uint64_t bytes)
 {
 	if (r->bytes > LARGE * page_size() || bytes > r->bytes)
 		return;
-	if (r->map != NULL)
-		for (uint64_t at = 0; at < bytes; at += page_size())
+	for (uint64_t at = 0; at < bytes; at += page_size())
+		if (r->map != NULL)
 			((volatile char *)r->map)[at] = 1;
-	else
-		(void)fallocate(r->fd, 0, 0, (off_t)bytes);
+		else if (pwrite(r->fd, "", 1, (off_t)at) == -1)
+			return;
 }
 
 /* A locked pool is open to no new mapping, nor to holes. */
@@ -1026,7 +1245,7 @@ helper_meets(unsigned act)
 		ledger_pages = n == UINT8_MAX ? UINT64_MAX : ledger_taken + n;
 	} else if (act == ('F' & 31)) {
 		n = byte();
-		fault.call = n % (CALL_POLL + 1);
+		fault.call = n % CALLS;
 		fault.error = errors[(byte() & 15) % COUNT(errors)];
 	} else
 		helper_starts(act);
@@ -1050,8 +1269,8 @@ judge(void)
 }
 
 /*
- * The conversation is over, and the helper waits for a grant that is unread to
- * be received, or for its client to leave.
+ * The conversation is over, and the helper waits for a descriptor that is unread
+ * to be received, or for its client to leave.
  */
 static int
 call_pause(void)
@@ -1060,7 +1279,7 @@ call_pause(void)
 	char reply;
 
 	must(client.over && client.unread && client.socket != -1);
-	must(model.outstanding != 0);
+	must(client.carries);
 	while (client.left > 0) {
 		act = byte() & 31;
 		if (act == ('Y' & 31))
@@ -1134,13 +1353,14 @@ end_check(void)
 		must(n == 0 || (n == -1 && errno == ECONNRESET));
 	}
 	must(lines == e->lines);
-	/* A grant that is under way is waited for. */
-	must(model.outstanding == 0 || !client.unread || client.socket == -1);
+	/* A descriptor that is under way is waited for. */
+	must(!client.carries || !client.unread || client.socket == -1);
 	must(e->asked || client.socket == -1 || (client.silent &&
 	    (!model.greeted || model.locked_pools == 0)));
 	/* What is granted is not known to the client, and will be given up. */
 	if (e->ended && lost.call == CALL_SENDMSG && e->m.type != WIRE_GRANT)
-		model_update(&e->m, -1);
+		model_update(e, -1);
+	own_forget();
 }
 
 /* The helper lingers: the client does the rest, then lets go of all it maps. */
@@ -1180,6 +1400,7 @@ play_begin(const uint8_t *data, size_t size)
 	client.at = data;
 	client.left = size;
 	client.at_pool = client.records;
+	client.own.fd = -1;
 	ledger_pages = LEDGER_PAGES;
 	ledger_taken = 0;
 	fault.call = failed.call = lost.call = CALL_NONE;
@@ -1191,6 +1412,9 @@ play_begin(const uint8_t *data, size_t size)
 	must(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) == 0);
 	must(pair[0] == 0);
 	client.socket = pair[1];
+	pulse_fd = memfd_create("pulse", MFD_CLOEXEC);
+	must(pulse_fd != -1);
+	client.pulse = true;
 	client.beyond = files_open() - 1;
 }
 
@@ -1198,8 +1422,10 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	play_begin(data, size);
-	serve(WIRE_OK);
+	serve(WIRE_OK, pulse_fd);
 	end_check();
+	if (client.pulse)
+		(void)call_close(pulse_fd);
 	client_leave();
 	fault.call = CALL_NONE;
 	locker_linger();
