@@ -21,7 +21,8 @@
  * some free memory at hand, up to half a megabyte; its exit gives that back.
  *
  * Threads.  Every function but secmalloc_shutdown() may be called from any
- * thread at any time, but not from a signal handler.
+ * thread at any time, but only secmalloc_open() and secmalloc_close() from a
+ * signal handler.
  *
  * Fork.  By default a child has its own locked copy of every object.  The
  * child of a _Fork(3) or a raw clone(2) gets its copy at its first call here.
@@ -119,7 +120,28 @@ enum {
 	 * far as RLIMIT_MEMLOCK goes: so that they stay locked between the death
 	 * of a helper and the moment when it is noticed.
 	 */
-	SECMALLOC_BELT = 1
+	SECMALLOC_BELT = 1,
+	/*
+	 * Pools of memfd_secret(2): locked by what they are, and mapped by no
+	 * page table but this process's.  Neither a debugger nor root can read
+	 * them through the kernel, which cannot reach them itself.  Counted
+	 * against RLIMIT_MEMLOCK; no helper is asked, so that
+	 * SECMALLOC_MODE_HELPER is EINVAL.  While there are such pools the
+	 * machine does not hibernate.
+	 */
+	SECMALLOC_SECRET = 2,
+	/*
+	 * The same if it can be had at the start, for good; else what mode says.
+	 * With SECMALLOC_SECRET it is EINVAL.
+	 */
+	SECMALLOC_SECRET_TRY = 4,
+	/*
+	 * No thread has access to what is allocated here but in a window, from
+	 * secmalloc_open() to secmalloc_close(): elsewhere a stray read or write
+	 * faults.  By protection keys (pkeys(7)): ENOTSUP where the processor or
+	 * the kernel has none, or none is left.
+	 */
+	SECMALLOC_PKEY = 8
 };
 
 /*
@@ -166,7 +188,7 @@ struct secmalloc_config {
 	void (*on_lock_lost)(void *data);
 	/* Handed to both. */
 	void *callback_data;
-	/* SECMALLOC_BELT. */
+	/* SECMALLOC_BELT and the like. */
 	size_t flags;
 	/* Zero. */
 	void *reserved[7];
@@ -314,6 +336,21 @@ SECMALLOC_API int secmalloc_verify(void);
  * fail with.  Starts the library if need be.
  */
 SECMALLOC_API int secmalloc_lock_fd(void);
+
+/*
+ * With SECMALLOC_PKEY: opens a window, in which the calling thread may read and
+ * write all objects, and closes the last one that it opened; within another one
+ * it stays open.  Windows are a thread's own.  A thread that is created within
+ * one begins with access, and a secmalloc_close() of its own, without a window,
+ * ends that.  A signal handler begins without, and may open and close windows
+ * of its own: these two functions are async-signal-safe.
+ *
+ * 0, or -1 with ENOTSUP where there are no windows; secmalloc_open() with
+ * EOVERFLOW where 63 are open, and then nothing is changed; secmalloc_close()
+ * with EINVAL where none is: there is no access then.
+ */
+SECMALLOC_API int secmalloc_open(void);
+SECMALLOC_API int secmalloc_close(void);
 
 /*
  * Wipes and gives back everything.  Every pointer that was returned before is

@@ -20,6 +20,7 @@
 #include "pool.h"
 #include "report.h"
 #include "secmalloc.h"
+#include "window.h"
 
 #define NOINLINE __attribute__((noinline))
 
@@ -43,6 +44,7 @@ is_zero(void *const *words, size_t n)
 static int
 take_config(const struct secmalloc_config *config)
 {
+	const size_t secret = SECMALLOC_SECRET | SECMALLOC_SECRET_TRY;
 	const char *path = config->helper_path;
 
 	if (config->mode < SECMALLOC_MODE_AUTO ||
@@ -50,7 +52,10 @@ take_config(const struct secmalloc_config *config)
 	    config->fork_policy < SECMALLOC_FORK_COPY ||
 	    config->fork_policy > SECMALLOC_FORK_DENY ||
 	    config->pool_size > PTRDIFF_MAX ||
-	    (config->flags & ~(size_t)SECMALLOC_BELT) != 0 ||
+	    (config->flags & ~(secret | SECMALLOC_BELT | SECMALLOC_PKEY)) !=
+	    0 || (config->flags & secret) == secret ||
+	    ((config->flags & SECMALLOC_SECRET) != 0 &&
+	    config->mode == SECMALLOC_MODE_HELPER) ||
 	    (path != NULL && (path[0] != '/' ||
 	    strlen(path) >= sizeof state.helper_path)) ||
 	    !is_zero(config->reserved, sizeof config->reserved /
@@ -67,6 +72,14 @@ take_config(const struct secmalloc_config *config)
 	return 0;
 }
 
+/* The key last: what has it needs it to be wiped. */
+static void
+stop_pools(void)
+{
+	pool_stop();
+	window_stop();
+}
+
 static int
 start(void)
 {
@@ -76,6 +89,9 @@ start(void)
 		.pool_size = memory_round_up(config->pool_size),
 		.max_locked = config->max_locked,
 		.mode = config->mode,
+		.secret = (config->flags &
+		    (SECMALLOC_SECRET | SECMALLOC_SECRET_TRY)) != 0,
+		.secret_else = (config->flags & SECMALLOC_SECRET_TRY) != 0,
 		.copy_on_fork = config->fork_policy == SECMALLOC_FORK_COPY,
 		.belt = (config->flags & SECMALLOC_BELT) != 0,
 		.helper_path = state.helper_path[0] != '\0' ?
@@ -92,8 +108,18 @@ start(void)
 	if (fork_start() == -1)
 		return -1;
 	fixed_open();
-	if (pool_start(&pools) == -1)
+	/* Of the parent, whose other thread was about to start or to stop. */
+	if (fixed.window != 0)
+		stop_pools();
+	if ((config->flags & SECMALLOC_PKEY) != 0 && window_start() == -1)
 		return -1;
+	if (pool_start(&pools) == -1) {
+		int error = errno;
+
+		window_stop();
+		errno = error;
+		return -1;
+	}
 	heap_start();
 	cache_start();
 	fixed_seal();
@@ -307,6 +333,7 @@ move(const char *function, void *ptr, size_t old, size_t size)
 {
 	size_t roomy = heap_headroom(old, size), less = size < old ? size : old;
 	void *moved = take(function, roomy);
+	bool entered;
 
 	if (roomy != size && (moved == NULL ||
 	    !cache_resize(moved, size, &roomy))) {
@@ -316,7 +343,9 @@ move(const char *function, void *ptr, size_t old, size_t size)
 	}
 	if (moved == NULL)
 		return NULL;
+	entered = window_enter();
 	memcpy(moved, ptr, less);
+	window_leave(entered);
 	if (!cache_give(ptr))
 		release_long(ptr, function);
 	return moved;
@@ -380,7 +409,7 @@ secmalloc_shutdown(void)
 		fixed_open();
 		cache_stop();
 		heap_stop();
-		pool_stop();
+		stop_pools();
 	}
 	leave();
 }
@@ -480,9 +509,13 @@ static char *
 copy_string(const char *function, const char *s, size_t length)
 {
 	char *copy = allocate(function, SLOT_ALIGN, length + 1);
+	bool entered;
 
-	if (copy != NULL)
-		memcpy(copy, s, length); /* the end is there: it is zero */
+	if (copy == NULL)
+		return NULL;
+	entered = window_enter();
+	memcpy(copy, s, length); /* the end is there: it is zero */
+	window_leave(entered);
 	return copy;
 }
 

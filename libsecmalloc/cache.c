@@ -13,6 +13,7 @@
 #include "fork.h"
 #include "memory.h"
 #include "tools.h"
+#include "window.h"
 
 enum {
 	/* Bytes in the bin of a small class, and of a large one. */
@@ -361,8 +362,9 @@ find_holder(void)
 static struct cache *
 obtain(void)
 {
+	/* What a cache hands out and takes back, it does in no window. */
 	if (thread.dying || !CACHE_LOAD(state.has_key) || fixed.size == 0 ||
-	    tools_watch())
+	    fixed.window != 0 || tools_watch())
 		return NULL;
 	if (thread.holder == NULL) {
 		if ((thread.holder = find_holder()) == NULL)
@@ -669,10 +671,14 @@ start_anew(void)
 void
 cache_fork_prepare(void)
 {
+	bool entered;
+
 	heap_lock();
 	for (unsigned i = 0; i < CLASSES; i++)
 		pthread_mutex_lock(&depots[i].lock);
+	entered = window_enter();
 	heap_fork_prepare(others_have_caches());
+	window_leave(entered);
 }
 
 static void
@@ -693,7 +699,10 @@ cache_fork_parent(void)
 void
 cache_fork_child(void)
 {
+	bool entered = window_enter();
+
 	heap_fork_child();
+	window_leave(entered);
 	start_anew();
 	unlock_all();
 }
@@ -701,10 +710,14 @@ cache_fork_child(void)
 void
 cache_fork_late(void)
 {
+	bool entered;
+
 	for (unsigned i = 0; i < CLASSES; i++)
 		depots[i].lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	heap_lock_anew();
+	entered = window_enter();
 	heap_fork_late();
+	window_leave(entered);
 	start_anew();
 	heap_unlock();
 }

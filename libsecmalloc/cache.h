@@ -11,8 +11,9 @@
  * slot and its record, and nothing else: no lock, no atomic operation, no
  * system call.  All that is unusual, a bin says by being empty, or full:
  *
- *  - No thread has a cache before its first allocation; a dying one, and one
- *    that a tool watches, has none.  Then it has the one that has nothing.
+ *  - No thread has a cache before its first allocation; a dying one, one that
+ *    a tool watches, and one that needs windows, has none.  Then it has the one
+ *    that has nothing.
  *  - A cache's memory is MADV_WIPEONFORK: in a child, however it was made, each
  *    bin is empty and full at once (its pointers are NULL), and the way on
  *    leads to fork_enter().

@@ -42,6 +42,8 @@ struct fixed_values {
 	size_t size;
 	uint8_t *records;
 	struct tag *tags;
+	/* The protection key of all pool memory; 0: it has none. */
+	int window;
 	/* The canaries' keys; both odd. */
 	uint64_t key[2];
 	/* Slots of each class, and their spans. */

@@ -15,6 +15,7 @@
 #include "random.h"
 #include "secmalloc.h"
 #include "tools.h"
+#include "window.h"
 
 enum {
 	/* Of the classes for alignments: 256, 512, 1024 and 2048. */
@@ -450,6 +451,7 @@ take_run(void **ptr, size_t size, size_t align)
 {
 	struct block *head;
 	unsigned char *at;
+	bool entered, zero;
 
 	if (size > GUARDED_FROM && align < memory_page_size())
 		align = memory_page_size();
@@ -459,12 +461,17 @@ take_run(void **ptr, size_t size, size_t align)
 		return HEAP_FINE;
 	at = block_address(head);
 	tools_open(at, (size_t)head->nblocks << BLOCK_SHIFT);
-	if (!heap_is_zero(at, (size_t)head->nblocks << BLOCK_SHIFT))
+	entered = window_enter();
+	zero = heap_is_zero(at, (size_t)head->nblocks << BLOCK_SHIFT);
+	window_leave(entered);
+	if (!zero)
 		return HEAP_WRITTEN;
 	head->requested = size;
 	head->guarded = head->fenced = false;
 	__atomic_store_n(&head->kind, BLOCK_OBJECT, __ATOMIC_RELEASE);
+	entered = window_enter();
 	canary_set(at, size);
+	window_leave(entered);
 	if (size > GUARDED_FROM)
 		pool_guard(head);
 	tools_allocated(at, size, run_room(head));
@@ -566,13 +573,18 @@ take_slot(void **ptr, unsigned class, size_t size)
 {
 	size_t room = fixed.classes[class].size;
 	struct heap_slot slot;
+	bool entered, zero;
 
 	if (heap_take_slots(class, &slot, 1) == 0)
 		return HEAP_FINE;
 	tools_open(slot.at, room);
-	if (!heap_is_zero(slot.at, room))
+	entered = window_enter();
+	zero = heap_is_zero(slot.at, room);
+	if (zero)
+		heap_fill(slot, room, size);
+	window_leave(entered);
+	if (!zero)
 		return HEAP_WRITTEN;
-	heap_fill(slot, room, size);
 	tools_allocated(slot.at, size, room);
 	*ptr = slot.at;
 	return HEAP_FINE;
@@ -650,7 +662,7 @@ find_object(const void *at, struct object *object)
 	struct pool *pool = pool_find(at);
 	struct block *head;
 
-	object->head = NULL;
+	*object = (struct object){ .head = NULL };
 	if (pool == NULL)
 		return HEAP_FOREIGN;
 	if (pool->dead)
@@ -699,6 +711,7 @@ static enum heap_fault
 check_object(const void *at, struct object *object)
 {
 	enum heap_fault fault = find_object(at, object);
+	bool entered, whole;
 
 	if (fault != HEAP_FINE)
 		return fault;
@@ -706,8 +719,10 @@ check_object(const void *at, struct object *object)
 		return check_fenced(object);
 	tools_open(object->slot.at + object->size,
 	    object->room - object->size);
-	return canary_is_whole(object->slot.at, object->size) ? HEAP_FINE :
-	    HEAP_OVERFLOW;
+	entered = window_enter();
+	whole = canary_is_whole(object->slot.at, object->size);
+	window_leave(entered);
+	return whole ? HEAP_FINE : HEAP_OVERFLOW;
 }
 
 static void
@@ -734,12 +749,14 @@ static void
 free_object(const struct object *object)
 {
 	struct block *head = object->head;
+	bool entered = window_enter();
 
 	if (is_fenced(object)) {
 		free_fenced(object);
 		return;
 	}
 	heap_wipe(object->slot.at, object->size);
+	window_leave(entered);
 	tools_freed(object->slot.at, object->room);
 	if (head->kind == BLOCK_SPAN) {
 		give_slot(object->slot);
@@ -795,7 +812,7 @@ heap_move_guarded(void **moved, void *ptr, size_t size)
 		return fault;
 	if (object.head->access == SECMALLOC_READWRITE) {
 		memcpy(*moved, ptr, size < object.size ? size : object.size);
-		free_object(&object);
+		free_fenced(&object);
 		return HEAP_FINE;
 	}
 	fault = heap_free(*moved);
@@ -909,8 +926,12 @@ heap_resize(void *ptr, size_t size, bool forced, size_t *old, bool *done)
 	if (fault != HEAP_FINE)
 		return fault;
 	*old = object.size;
-	if (size <= OBJECT_MAX && !pool_lost() && (!forced || size <= *old))
+	if (size <= OBJECT_MAX && !pool_lost() && (!forced || size <= *old)) {
+		bool entered = window_enter();
+
 		*done = resize_in_place(&object, size, forced);
+		window_leave(entered);
+	}
 	if (object.head->kind == BLOCK_OBJECT)
 		object.room = run_room(object.head);
 	if (*done)

@@ -7,10 +7,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -25,6 +27,11 @@
 /* Linux 5.14; older headers lack it. */
 #ifndef MADV_POPULATE_WRITE
 # define MADV_POPULATE_WRITE 23
+#endif
+
+/* The same; of nearly every architecture that has it. */
+#ifndef SYS_memfd_secret
+# define SYS_memfd_secret 447
 #endif
 
 size_t
@@ -376,6 +383,143 @@ memory_is_locked(void *at, size_t size)
 			return false;
 	return true;
 }
+
+/* Nothing but page tables leads to what mm/gup.c refuses to look at. */
+bool
+memory_is_secret(void *at, size_t size)
+{
+	unsigned char *byte = at, got;
+	struct iovec to = { &got, 1 }, from = { at, 1 };
+
+	for (size_t i = 0; i < size; i += memory_page_size()) {
+		from.iov_base = byte + i;
+		if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) != -1 ||
+		    errno != EFAULT)
+			return false;
+	}
+	return true;
+}
+
+/* A file of SIZE bytes of them. */
+static int
+secret_file(size_t size)
+{
+	struct rlimit limit;
+	int fd;
+
+	/* To go beyond it is a signal, which is the host's. */
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 &&
+	    limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < size) {
+		errno = ENOMEM;
+		return -1;
+	}
+	fd = (int)syscall(SYS_memfd_secret, O_CLOEXEC);
+	if (fd == -1) {
+		/* ENOSYS, or what a filter of system calls says instead. */
+		if (errno != EMFILE && errno != ENFILE && errno != ENOMEM)
+			errno = ENOTSUP;
+		return -1;
+	}
+	if (ftruncate(fd, (off_t)size) == 0)
+		return fd;
+	(void)close(fd);
+	errno = ENOMEM;
+	return -1;
+}
+
+/*
+ * mm/gup.c refuses MADV_POPULATE_WRITE.  Where pages are counted when they are
+ * touched, and not when they are mapped, one too many is a SIGBUS; but to a
+ * system call that writes there it is an error.
+ */
+static int
+populate_secret(void *at, size_t size)
+{
+	size_t page = memory_page_size();
+
+	for (size_t i = 0; i < size; i += page) {
+		void *mask = (unsigned char *)at + i;
+
+		if (sigprocmask(SIG_SETMASK, NULL, mask) == -1)
+			return -1;
+		memory_wipe(mask, sizeof(sigset_t));
+	}
+	return 0;
+}
+
+int
+memory_map_secret(void *at, size_t size)
+{
+	int fd = secret_file(size), result, error;
+	struct rlimit limit;
+
+	if (fd == -1)
+		return -1;
+	result = memory_map_shared(at, size, fd, 0);
+	error = errno;
+	(void)close(fd);
+	if (result == 0 && populate_secret(at, size) == 0)
+		return 0;
+	/* Of both kinds, any limit. */
+	if (getrlimit(RLIMIT_MEMLOCK, &limit) == -1)
+		limit.rlim_cur = 0;
+	if (result == 0)
+		error = limit.rlim_cur == RLIM_INFINITY ? ENOMEM : EAGAIN;
+	errno = error == EAGAIN && limit.rlim_cur == 0 ? EPERM : error;
+	return -1;
+}
+
+#ifdef HAVE_PKEY_ALLOC
+int
+memory_key_make(void)
+{
+	int key = pkey_alloc(0, PKEY_DISABLE_ACCESS);
+
+	/* EINVAL, ENOSPC, ENOSYS: of a processor or a kernel without them. */
+	if (key == -1)
+		errno = ENOTSUP;
+	return key;
+}
+
+void
+memory_key_give(int key)
+{
+	if (pkey_free(key) == -1)
+		fatal_bug("pkey_free");
+}
+
+int
+memory_set_key(void *at, size_t size, int key)
+{
+	if (pkey_mprotect(at, size, PROT_READ | PROT_WRITE, key) == 0)
+		return 0;
+	if (errno != ENOMEM)
+		fatal_bug("pkey_mprotect");
+	return -1;
+}
+#else
+int
+memory_key_make(void)
+{
+	errno = ENOTSUP;
+	return -1;
+}
+
+void
+memory_key_give(int key)
+{
+	(void)key;
+}
+
+int
+memory_set_key(void *at, size_t size, int key)
+{
+	(void)at;
+	(void)size;
+	(void)key;
+	return 0;
+}
+#endif
 
 int
 memory_keep_from_core(void *at, size_t size)

@@ -31,6 +31,12 @@ void memory_unreserve(void *at, size_t size);
 int memory_map_private(void *at, size_t size); /* zero pages of our own */
 /* pages of FD, shared, which are FROM bytes behind its beginning */
 int memory_map_shared(void *at, size_t size, int fd, size_t from);
+/*
+ * ... or by pages that nobody else can have, which are never evicted, and
+ * backed by memory now ...  ENOTSUP: there are none; EPERM: the limit is 0;
+ * EAGAIN: RLIMIT_MEMLOCK may be reached; ENOMEM also for RLIMIT_FSIZE.
+ */
+int memory_map_secret(void *at, size_t size);
 /* ... or by such as can only be read ... */
 int memory_map_readable(void *at, size_t size, int fd);
 /* ... or, once more, by nothing that can be touched. */
@@ -91,6 +97,19 @@ int memory_lock(void *at, size_t size);
 
 /* Whether this process has locked every page: a system call for each. */
 bool memory_is_locked(void *at, size_t size);
+
+/* The same of pages of memory_map_secret(). */
+bool memory_is_secret(void *at, size_t size);
+
+/*
+ * A protection key (pkeys(7)) that the calling thread has no access by; -1 with
+ * ENOTSUP.  Given back, it must not be any memory's.
+ */
+int memory_key_make(void);
+void memory_key_give(int key);
+
+/* Makes memory readable and writable, but only by KEY; -1 with ENOMEM. */
+int memory_set_key(void *at, size_t size, int key);
 
 /* Advice that must hold: no core file, no child. */
 int memory_keep_from_core(void *at, size_t size);

@@ -21,6 +21,7 @@
 #include "secmalloc.h"
 #include "source.h"
 #include "tools.h"
+#include "window.h"
 
 enum {
 	/* The least that is reserved of addresses for pools. */
@@ -152,6 +153,11 @@ open_source(void)
 
 	if (state.ops != NULL)
 		return open_with(state.ops);
+	if (state.config.secret) {
+		if ((source = open_with(&source_secret)) != NULL)
+			state.ops = source->ops;
+		return source;
+	}
 	if (state.config.mode != SECMALLOC_MODE_INPROCESS &&
 	    (source = open_with(&source_helper)) == NULL)
 		error = errno;
@@ -190,6 +196,9 @@ require_source(void)
 	if (was != NULL)
 		forsake(was);
 	state.source = open_source();
+	/* After one that was known, a stranger is one that was killed. */
+	if (state.source == NULL && errno == EPROTO && was != NULL)
+		state.source = open_source();
 	return state.source != NULL ? 0 : -1;
 }
 
@@ -975,10 +984,13 @@ all_kept(void)
 static void
 put_belt_on(const struct pool *pool)
 {
-	size_t n = state.config.belt && state.ops->shared ? ranges_of(pool) : 0;
+	size_t n = state.config.belt && state.ops == &source_helper ?
+	    ranges_of(pool) : 0;
+	bool entered = window_enter();
 
 	for (size_t i = 0; i < n; i++)
 		(void)memory_lock(ranges[i].at, ranges[i].size);
+	window_leave(entered);
 }
 
 /* This process, where it is not what provides pools. */
@@ -992,28 +1004,20 @@ ourselves(void)
 	return open_with(&source_inprocess);
 }
 
-/* What is inaccessible cannot be locked (mm/gup.c). */
-static int
-open_ranges(size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		if (memory_make_writable(ranges[i].at, ranges[i].size) == -1)
-			return -1;
-	return 0;
-}
-
 static int
 adopt(struct source *source, struct pool *pool)
 {
 	struct source *was = pool->source;
 	bool mapped_here = source->ops == &source_inprocess;
 	size_t n = ranges_of(pool);
+	bool entered = window_enter();
 	int result = mapped_here ? open_guards(pool) : 0;
 
 	if (result == 0)
 		result = source->ops->adopt(source, ranges, n, &pool->grant);
 	if (mapped_here && !guard_again(pool))
 		fatal_bug("mprotect");
+	window_leave(entered);
 	if (result == -1)
 		return -1;
 	pool->source = source;
@@ -1046,7 +1050,7 @@ relock_ourselves(void)
 	for (struct pool *pool = state.chain; pool != NULL; pool = pool->chain) {
 		if (is_kept(pool))
 			continue;
-		if (source == NULL && state.ops->shared)
+		if (source == NULL && state.ops == &source_helper)
 			source = ourselves();
 		if (source == NULL || adopt(source, pool) == -1)
 			all = false;
@@ -1603,11 +1607,12 @@ default_size(void)
 	return least > POOL_SIZE_DEFAULT ? least : POOL_SIZE_DEFAULT;
 }
 
-int
-pool_start(const struct pool_config *config)
+static int
+start(const struct pool_config *config)
 {
 	size_t n = config->initial_pools == 0 ? 1 : config->initial_pools;
-	bool whatever = config->pool_size == 0 && config->initial_pools == 0;
+	bool whatever = config->pool_size == 0 && config->initial_pools == 0 &&
+	    !config->secret_else;
 
 	/* Of the parent, which another thread was about to start or to stop. */
 	if (state.chain != NULL || fixed.base != 0)
@@ -1634,10 +1639,25 @@ pool_start(const struct pool_config *config)
 	return 0;
 }
 
+int
+pool_start(const struct pool_config *config)
+{
+	struct pool_config other = *config;
+
+	if (start(config) == 0)
+		return 0;
+	if (!config->secret_else)
+		return -1;
+	other.secret = other.secret_else = false;
+	return start(&other);
+}
+
 /* But for a guard page, or one that was lost: nothing is there. */
 static void
 wipe_runs(struct pool *pool)
 {
+	bool entered = window_enter();
+
 	for (uint32_t i = 0; i < pool->nblocks; i += pool->blocks[i].nblocks) {
 		struct block *head = &pool->blocks[i];
 		size_t size = (size_t)head->nblocks << BLOCK_SHIFT;
@@ -1655,6 +1675,7 @@ wipe_runs(struct pool *pool)
 		tools_open(at, size);
 		memory_wipe(at, size);
 	}
+	window_leave(entered);
 }
 
 /*
@@ -1709,7 +1730,7 @@ static bool
 is_copied_whole(const struct pool *pool)
 {
 	return pool->initial && state.config.initial_pools != 0 &&
-	    pool->source->ops == &source_inprocess;
+	    pool->source->ops->mode == SECMALLOC_MODE_INPROCESS;
 }
 
 static bool
@@ -1949,9 +1970,12 @@ settle_memory(struct pool *pool)
 	if (!state.prepared || close_holes(pool) == -1)
 		return -1;
 	n = add_ranges(0, pool, pool->base, pool->gap);
+	for (size_t i = 0; i < n && !state.ops->shared; i++)
+		if (memory_make_writable(ranges[i].at, ranges[i].size) == -1 ||
+		    window_cover(ranges[i].at, ranges[i].size) == -1)
+			return -1;
 	if (!state.ops->shared)
-		return open_ranges(n) == -1 ? -1 :
-		    state.ops->relock(ranges, n);
+		return state.ops->relock(ranges, n);
 	for (size_t i = 0; i < n; i++)
 		if (memory_move(ranges[i].at, pool->twin +
 		    ((unsigned char *)ranges[i].at - pool->base),

@@ -121,6 +121,8 @@ struct pool_config {
 	size_t pool_size;  /* whole pages; 0: the default, or what can be had */
 	size_t max_locked; /* 0: no limit of ours */
 	int mode;
+	bool secret;      /* of secret memory, and not as MODE says ... */
+	bool secret_else; /* ... unless that cannot be had at the start */
 	bool copy_on_fork;
 	bool belt; /* what a helper locks, this process locks too, if it may */
 	const char *helper_path; /* NULL: wherever the source looks for one */
@@ -244,12 +246,12 @@ bool pool_lost_news(void);
 
 /*
  * Fork.  Before it, pool_fork_prepare() readies copies for the child, of what
- * is in use, filled by COPY, which gets a pool and where its copy is, and may
- * fail; after it, exactly one of the others follows in each process.  None can
- * fail: if there is no copy, the pools are dead in the child.  With MOVING set
- * other threads may change records meanwhile, and a picture of these is taken
- * first: COPY goes by it, and in the child MEND is told the pool, to set right
- * what came after it.
+ * is in use, filled by COPY, which gets a pool and where its copy is, and says
+ * whether it could; after it, exactly one of the others follows in each
+ * process.  None of these can fail: if there is no copy, the pools are dead in
+ * the child.  With MOVING set other threads may change records meanwhile, and a
+ * picture of these is taken first: COPY goes by it, and in the child MEND is
+ * told the pool, to set right what came after it.
  */
 void pool_fork_prepare(bool (*copy)(const struct pool *, unsigned char *to),
     bool moving);

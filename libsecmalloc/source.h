@@ -4,8 +4,9 @@
  * locked: "give me locked pages, keep them locked".
  *
  * Above it nobody knows who locks; below it nobody knows what for.  There are
- * two kinds of source: helpers (source_helper.c) and this process itself
- * (source_inprocess.c).  A source is used by one thread at a time; the caller
+ * three kinds of source: helpers (source_helper.c), this process itself
+ * (source_inprocess.c), and memory that the kernel itself cannot see
+ * (source_secret.c).  A source is used by one thread at a time; the caller
  * sees to that.
  */
 #ifndef SOURCE_H
@@ -130,5 +131,6 @@ source_refusal(int first, int second)
 
 extern const struct source_ops source_helper;
 extern const struct source_ops source_inprocess;
+extern const struct source_ops source_secret;
 
 #endif

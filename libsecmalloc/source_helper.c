@@ -10,6 +10,7 @@
 #include "memory.h"
 #include "secmalloc.h"
 #include "source.h"
+#include "window.h"
 
 #if !defined(SOCKET_PATH) || !defined(HELPER_PATH)
 # error "SOCKET_PATH, HELPER_PATH: where the system instance and the helper are"
@@ -51,7 +52,8 @@ map(const struct source_range *ranges, size_t count, int fd)
 		if (memory_map_shared(ranges[i].at, ranges[i].size, fd,
 		    from) == -1 ||
 		    memory_keep_from_core(ranges[i].at, ranges[i].size) == -1 ||
-		    memory_populate(ranges[i].at, ranges[i].size) == -1)
+		    memory_populate(ranges[i].at, ranges[i].size) == -1 ||
+		    window_cover(ranges[i].at, ranges[i].size) == -1)
 			return -1;
 		from += ranges[i].size;
 	}

@@ -151,12 +151,11 @@ bad_configurations(void)
 		config.reserved[i] = &byte;
 		refuses_config(&config, "reserved field");
 	}
-	for (size_t flag = 1; flag != 0; flag <<= 1)
-		if (flag != SECMALLOC_BELT) {
-			test_config(&config, mode);
-			config.flags = flag | SECMALLOC_BELT;
-			refuses_config(&config, "flag");
-		}
+	for (size_t flag = 2 * SECMALLOC_PKEY; flag != 0; flag <<= 1) {
+		test_config(&config, mode);
+		config.flags = flag | SECMALLOC_BELT;
+		refuses_config(&config, "flag");
+	}
 	for (int i = 0; i < 2; i++) {
 		test_config(&config, mode);
 		if (i == 0)

@@ -92,6 +92,8 @@ use_library(void)
 	WITHIN((void)secmalloc_stats(&stats));
 	WITHIN((void)secmalloc_verify());
 	WITHIN((void)secmalloc_lock_fd());
+	WITHIN((void)secmalloc_open());
+	WITHIN((void)secmalloc_close());
 	WITHIN((void)secmalloc_is_secure(objects[1]));
 	for (size_t i = 0; i < OBJECTS; i++)
 		WITHIN(secfree(objects[i]));

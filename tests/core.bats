@@ -79,3 +79,8 @@ crash_finds_nothing() {
 @test "a core file has nothing of what the process locked itself" {
 	crash_finds_nothing locked: "$HOLD_BIN/hold" inprocess
 }
+
+@test "a core file has nothing of secret memory" {
+	requires secretmem
+	crash_finds_nothing secret: "$HOLD_BIN/hold" secret
+}

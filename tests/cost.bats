@@ -3,6 +3,15 @@
 
 load helpers
 
+@test "a window costs no more than a few instructions" {
+	requires root pkeys
+	local status=0
+	"$STAGE/bin/window" cost >"$BATS_TEST_TMPDIR/said" 3>&- || status=$?
+	grep '^#' "$BATS_TEST_TMPDIR/said" >&3 || true
+	cat "$BATS_TEST_TMPDIR/said"
+	[ "$status" = 0 ]
+}
+
 @test "starts, forks and kills cost what is in use, and the processes that they need" {
 	requires root helper-a
 	local status=0

@@ -86,7 +86,7 @@ expect_failed(const char *what, const char *file, int line)
 
 /* --- The worker's side of the observer --- */
 
-enum { ASK_PAGES, ASK_POOLS, ASK_HELPERS, ASK_KILL, ASK_CHMOD };
+enum { ASK_PAGES, ASK_KEPT, ASK_POOLS, ASK_HELPERS, ASK_KILL, ASK_CHMOD };
 
 struct ask {
 	uint64_t at, size;
@@ -141,6 +141,15 @@ locked_in_pools(pid_t pid)
 
 	return answer.unlocked != 0 ? 0 :
 	    (size_t)answer.count * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* The same but for MLOCKED: kept in memory, for whatever reason. */
+static inline bool
+pages_kept(const void *at, size_t size)
+{
+	struct answer answer = ask(ASK_KEPT, at, size);
+
+	return answer.count != 0 && answer.unlocked == 0;
 }
 
 /* The number of the page frame that AT lies in. */
@@ -206,7 +215,8 @@ observe_pages(const struct ask *question)
 		pages_count(&files, question->at, question->size, &counts);
 	pages_close(&files);
 	return (struct answer){
-		counts.pages, counts.pages - counts.locked, counts.frame
+		counts.pages, counts.pages - (question->what == ASK_KEPT ?
+		    counts.unevictable : counts.locked), counts.frame
 	};
 }
 
@@ -316,6 +326,7 @@ observe_answer(int socket)
 		return;
 	switch (question.what) {
 	case ASK_PAGES:
+	case ASK_KEPT:
 	case ASK_POOLS:
 		answer = observe_pages_drained(&question);
 		break;

@@ -157,9 +157,17 @@ is_as(unsigned char *p, size_t size, unsigned char value, int access)
 {
 	if (!read_faults(p + size) || !write_faults(p + size))
 		return false;
-	if (access == SECMALLOC_NOACCESS)
-		return read_faults(p) && read_faults(p + size - 1) &&
-		    write_faults(p) && write_faults(p + size - 1);
+	if (access == SECMALLOC_NOACCESS) {
+		bool whole;
+
+		if (!read_faults(p) || !read_faults(p + size - 1) ||
+		    !write_faults(p) || !write_faults(p + size - 1))
+			return false;
+		protect(p, SECMALLOC_READONLY);
+		whole = all_are(p, size, value);
+		protect(p, SECMALLOC_NOACCESS);
+		return whole && read_faults(p);
+	}
 	if (!all_are(p, size, value))
 		return false;
 	if (access == SECMALLOC_READONLY)
@@ -777,6 +785,43 @@ own_states(const void *arg)
 	return with_own_states(*(way *const *)arg);
 }
 
+/* With much between them that is free, of which no child gets a copy. */
+static int
+generations(const void *arg)
+{
+	enum { GENERATIONS = 4 };
+	void *between[FORKED][ACCESSES];
+	pid_t pid = 0, ancestor = getpid();
+
+	start();
+	for (size_t i = 0; i < FORKED; i++)
+		for (size_t n = 0; n < ACCESSES; n++) {
+			between[i][n] = secmalloc(100 * KIB);
+			expect(between[i][n] != NULL);
+			forked[i][n] = get(forked_sizes[i]);
+		}
+	change_forked(0, 0);
+	for (unsigned i = 0; i < GENERATIONS; i++) {
+		for (size_t n = 0; n < ACCESSES; n++)
+			secfree(between[i % FORKED][n]);
+		expect((pid = (*(way *const *)arg)()) != -1);
+		if (pid != 0)
+			break;
+		(void)alarm(20);
+		(void)secmalloc_is_secure(NULL);
+		expect(forked_are((unsigned char)i, i));
+		change_forked((unsigned char)(i + 1), i + 1);
+		secfree(get(SMALL));
+		expect(secmalloc_verify() == 0 && losses == 0);
+	}
+	expect(pid == 0 || child_succeeds(pid));
+	if (getpid() != ancestor)
+		_exit(0);
+	expect(forked_are(0, 0) && secmalloc_verify() == 0);
+	free_forked();
+	return 0;
+}
+
 /* What the library has open is the host's to close. */
 static int
 own_states_without_descriptors(const void *arg)
@@ -1308,6 +1353,8 @@ static const struct {
 	    "a child has the same guards, and limits of its own from there on" },
 	{ "hi", own_states, way_bare_fork, "so has a child by _Fork" },
 	{ "hi", own_states, way_clone, "so has a child by clone" },
+	{ "hi", generations, way_fork, "so have its own children, and theirs" },
+	{ "hi", generations, way_clone, "also where all are made by clone" },
 	{ "h", own_states_without_descriptors, way_fork,
 	    "and one of a parent that has closed what was not its own" },
 	{ "h", own_states_with_belt, way_fork,

@@ -63,7 +63,8 @@ main()
 	char *t = secstrndup(s, 1);
 	bool good = secmalloc_usable_size(s) == 2 &&
 	    secmalloc_is_secure(s) == 1 && secmalloc_verify() == 0 &&
-	    secmalloc_lock_fd() != 0;
+	    secmalloc_lock_fd() != 0 && secmalloc_open() == -1 &&
+	    secmalloc_close() == -1;
 	secfree(t);
 	secfree(s);
 	secmalloc_shutdown();

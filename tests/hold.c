@@ -4,19 +4,20 @@
  * elsewhere; it must keep no copy of the secret anywhere but in that memory,
  * and knows nothing of swap, cores or cgroups.
  *
- * usage: hold secmalloc|inprocess|malloc|memfd BYTES LABEL
+ * usage: hold secmalloc|inprocess|secret|malloc|memfd BYTES LABEL
  *
  * The secret is the first line of standard input.  BYTES of memory are filled
  * with LABEL and secret, again and again; then "ready PID ADDRESS BYTES" is
- * printed.  At each line that follows, "locked" is printed if, for the first two
- * kinds, the library finds them locked, or else why not.  At the end of standard
- * input the bytes are compared with what was written: exit status 0 says that
- * they are the same and, again, locked.
+ * printed.  At each line that follows, "locked" is printed if, for the first
+ * three kinds, the library finds them locked, or else why not.  At the end of
+ * standard input the bytes are compared with what was written: exit status 0
+ * says that they are the same and, again, locked.
  */
 #include "config.h"
 
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #include <err.h>
@@ -66,12 +67,17 @@ hold_secmalloc(size_t bytes)
 
 /* Locks while privileged; whoever starts as root gives that up afterwards. */
 static void *
-hold_inprocess(size_t bytes)
+hold_inprocess(size_t bytes, size_t flags)
 {
+	const struct rlimit limit = { 2 * bytes, 2 * bytes };
 	struct secmalloc_config config = {0};
 
 	config.mode = SECMALLOC_MODE_INPROCESS;
+	config.flags = flags;
 	config.initial_pools = 1;
+	/* Of later kernels it is also root's, if the memory is secret. */
+	if (geteuid() == 0)
+		(void)setrlimit(RLIMIT_MEMLOCK, &limit);
 	/* Room for what the library puts between objects. */
 	config.pool_size = bytes + bytes / 8;
 	if (secmalloc_init(&config) != 0)
@@ -199,7 +205,7 @@ main(int argc, char *argv[])
 	bool secure;
 
 	if (argc != 4)
-		errx(2, "usage: hold secmalloc|inprocess|malloc|memfd BYTES LABEL");
+		errx(2, "usage: hold secmalloc|inprocess|secret|malloc|memfd BYTES LABEL");
 	kind = argv[1];
 	bytes = (size_t)strtoull(argv[2], NULL, 10);
 	label = argv[3];
@@ -207,11 +213,14 @@ main(int argc, char *argv[])
 		errx(2, "at least %zu bytes", strlen(label) + SECRET_MAX);
 	close_others();
 
-	secure = strcmp(kind, "secmalloc") == 0 || strcmp(kind, "inprocess") == 0;
+	secure = strcmp(kind, "secmalloc") == 0 ||
+	    strcmp(kind, "inprocess") == 0 || strcmp(kind, "secret") == 0;
 	if (strcmp(kind, "secmalloc") == 0)
 		p = hold_secmalloc(bytes);
 	else if (strcmp(kind, "inprocess") == 0)
-		p = hold_inprocess(bytes);
+		p = hold_inprocess(bytes, 0);
+	else if (strcmp(kind, "secret") == 0)
+		p = hold_inprocess(bytes, SECMALLOC_SECRET);
 	else if (strcmp(kind, "malloc") == 0)
 		p = malloc(bytes);
 	else if (strcmp(kind, "memfd") == 0)

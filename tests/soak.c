@@ -21,8 +21,8 @@
 enum {
 	WORKERS = 4,          /* that allocate; one forks, one asks */
 	SHADOWS = 200,        /* objects of each */
-	KILL_MS = 250,        /* between two kills, at most */
-	BURST = 8,            /* one in so many is followed by two at once */
+	KILL_MS = 150,        /* between two kills, at most */
+	BURST = 4,            /* one in so many is followed by two at once */
 	RELOCKED_MS = 10000,  /* by then somebody has to have noticed */
 	GONE_MS = 2000,
 	LINE_S = 30
@@ -160,7 +160,7 @@ allocates(void *seed)
 			replace(s, &random);
 		if (n % 64 == 0)
 			atomic_fetch_add(&shared->operations, 64);
-		if (plant && n > 10000 && s->size != 0) {
+		if (plant && n > 100 && s->size != 0) {
 			s->at[s->size / 2] ^= 1;
 			plant = false;
 		}
@@ -212,10 +212,12 @@ be_a_child(unsigned kind)
 	_exit(0);
 }
 
+/* Of a child made behind its back ThreadSanitizer knows nothing that is true. */
 static pid_t
 make_child(unsigned kind)
 {
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
+#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34) && \
+    !defined(__SANITIZE_THREAD__)
 	return kind % 4 == 3 ? _Fork() : fork();
 #else
 	(void)kind;
@@ -523,7 +525,7 @@ main(int argc, char *argv[])
 		bail_out("fork: %s", strerror(errno));
 	watch(worker);
 	nothing_is_left();
-	if (kills == 0 || relocks == 0)
+	if (failures == 0 && (kills == 0 || relocks == 0))
 		fail("no helper was killed and replaced");
 	say("in", seconds);
 	return failures == 0 ? 0 : 1;

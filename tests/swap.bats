@@ -29,10 +29,12 @@ hold_three() {
 	hold_start shared "$SECRET" "${AS_NOBODY[@]}" "$HOLD_BIN/hold" memfd $((16 * MIB)) shared:
 }
 
-# Of the three only the two controls are in the swap file, and no copy of the
-# secret is there that is not one of theirs.
+# only_controls_swapped [FLAG...]: of the three only the two controls are in the swap
+# file, and no copy of the secret is there that is not one of theirs. Every page
+# of the locked one has the flags, mlocked and unevictable if none is named.
 only_controls_swapped() {
-	local locked plain shared all
+	local locked plain shared all flag
+	[ $# != 0 ] || set -- mlocked unevictable
 
 	squeeze $((2 * MIB)) plain shared
 
@@ -40,8 +42,9 @@ only_controls_swapped() {
 	declare -p PAGES
 	[ "${PAGES[pages]}" -ge $((16 * MIB / $(getconf PAGESIZE))) ]
 	[ "${PAGES[present]}" = "${PAGES[pages]}" ]
-	[ "${PAGES[mlocked]}" = "${PAGES[pages]}" ]
-	[ "${PAGES[unevictable]}" = "${PAGES[pages]}" ]
+	for flag in "$@"; do
+		[ "${PAGES[$flag]}" = "${PAGES[pages]}" ]
+	done
 	[ "${PAGES[swapped]}" = 0 ]
 
 	locked=$(swap_count "locked:$SECRET")
@@ -96,6 +99,13 @@ helper_keeps_out_of_swap() {
 	[[ $second =~ ^[0-9]+$ ]]
 	[ "$second" != "$first" ]
 	only_controls_swapped
+}
+
+@test "had as secret memory before the process gave up root, a secret never reaches swap" {
+	requires secretmem
+	hold_three "$HOLD_BIN/hold" secret
+	# Not all kernels call it locked.
+	only_controls_swapped unevictable
 }
 
 @test "locked by the process itself before it gave up root, a secret never reaches swap" {
