@@ -446,12 +446,22 @@ run_object(const struct block *head)
 	return at + (inside - head->requested);
 }
 
+static bool
+run_is_zero(const struct block *head)
+{
+	bool entered = window_enter();
+	bool zero = heap_is_zero(block_address(head), run_size(head));
+
+	window_leave(entered);
+	return zero;
+}
+
 static enum heap_fault
 take_run(void **ptr, size_t size, size_t align)
 {
 	struct block *head;
 	unsigned char *at;
-	bool entered, zero;
+	bool entered;
 
 	if (size > GUARDED_FROM && align < memory_page_size())
 		align = memory_page_size();
@@ -461,10 +471,7 @@ take_run(void **ptr, size_t size, size_t align)
 		return HEAP_FINE;
 	at = block_address(head);
 	tools_open(at, (size_t)head->nblocks << BLOCK_SHIFT);
-	entered = window_enter();
-	zero = heap_is_zero(at, (size_t)head->nblocks << BLOCK_SHIFT);
-	window_leave(entered);
-	if (!zero)
+	if (!run_is_zero(head))
 		return HEAP_WRITTEN;
 	head->requested = size;
 	head->guarded = head->fenced = false;
@@ -501,6 +508,7 @@ fill_gap(const struct block *head)
 {
 	struct gap gap = gap_of(head);
 	uint64_t canary = canary_of(gap.at);
+	bool entered = window_enter();
 
 	for (size_t i = 0, left = gap.size; left != 0; ) {
 		size_t n = left < CANARY_SIZE ? left : CANARY_SIZE;
@@ -509,6 +517,7 @@ fill_gap(const struct block *head)
 		i += n;
 		left -= n;
 	}
+	window_leave(entered);
 }
 
 static bool
@@ -516,16 +525,17 @@ gap_is_whole(const struct block *head)
 {
 	struct gap gap = gap_of(head);
 	uint64_t canary = canary_of(gap.at);
+	bool entered = window_enter(), whole = true;
 
-	for (size_t i = 0, left = gap.size; left != 0; ) {
+	for (size_t i = 0, left = gap.size; left != 0 && whole; ) {
 		size_t n = left < CANARY_SIZE ? left : CANARY_SIZE;
 
-		if (memcmp(gap.at + i, &canary, n) != 0)
-			return false;
+		whole = memcmp(gap.at + i, &canary, n) == 0;
 		i += n;
 		left -= n;
 	}
-	return true;
+	window_leave(entered);
+	return whole;
 }
 
 static enum heap_fault
@@ -543,7 +553,7 @@ take_fenced(void **ptr, size_t size)
 		return HEAP_FINE;
 	at = block_address(head);
 	tools_open(at, run_size(head));
-	if (!heap_is_zero(at, run_size(head)))
+	if (!run_is_zero(head))
 		return HEAP_WRITTEN;
 	tools_span(at, run_size(head));
 	if (pool_fence(head) == -1)
@@ -734,8 +744,11 @@ free_fenced(const struct object *object)
 	bool writable = head->access == SECMALLOC_READWRITE;
 
 	if (writable) {
+		bool entered = window_enter();
+
 		tools_open(at, size);
 		memory_wipe(at, size);
+		window_leave(entered);
 	}
 	tools_freed(object->slot.at, object->size);
 	tools_span(at, size);
@@ -749,12 +762,13 @@ static void
 free_object(const struct object *object)
 {
 	struct block *head = object->head;
-	bool entered = window_enter();
+	bool entered;
 
 	if (is_fenced(object)) {
 		free_fenced(object);
 		return;
 	}
+	entered = window_enter();
 	heap_wipe(object->slot.at, object->size);
 	window_leave(entered);
 	tools_freed(object->slot.at, object->room);
@@ -811,7 +825,10 @@ heap_move_guarded(void **moved, void *ptr, size_t size)
 	if ((fault = check_object(ptr, &object)) != HEAP_FINE)
 		return fault;
 	if (object.head->access == SECMALLOC_READWRITE) {
+		bool entered = window_enter();
+
 		memcpy(*moved, ptr, size < object.size ? size : object.size);
+		window_leave(entered);
 		free_fenced(&object);
 		return HEAP_FINE;
 	}

@@ -31,7 +31,7 @@ struct page_counts {
 	uint64_t hidden;      /* present, but the kernel does not say where */
 	uint64_t mlocked;
 	uint64_t unevictable;
-	uint64_t locked;      /* mlocked and unevictable */
+	uint64_t locked;      /* both; but see pages_count_pools() */
 	uint64_t frame;       /* of the first page */
 	bool flags;           /* whether mlocked and unevictable are known */
 };
@@ -122,7 +122,10 @@ pages_touch(pid_t pid, uint64_t at, uint64_t size)
 
 /*
  * Of all pools of PID: what it maps, writable or not at all, of files that a
- * helper has made, and what it has locked itself.
+ * helper has made, and what it has locked itself.  Of the latter every page that
+ * is present counts as locked: where a process forks, the kernel may lose count
+ * of who has locked a page, and clear its flag, which it restores before it would
+ * take the page from a mapping that is locked (mm/rmap.c: try_to_unmap_one()).
  */
 static inline void
 pages_count_pools(pid_t pid, struct page_counts *counts)
@@ -150,8 +153,15 @@ pages_count_pools(pid_t pid, struct page_counts *counts)
 			    strncmp(rest, " r--s", 5) != 0;
 		} else if (strncmp(line, "VmFlags:", 8) == 0 &&
 		    (helper || strstr(line, " lo") != NULL)) {
-			pages_touch(pid, from, end - from);
+			uint64_t present = counts->present;
+			uint64_t locked = counts->locked;
+
+			if (helper)
+				pages_touch(pid, from, end - from);
 			pages_count(&files, from, end - from, counts);
+			if (!helper)
+				counts->locked = locked + counts->present -
+				    present;
 		}
 	}
 	free(line);

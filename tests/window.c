@@ -279,6 +279,17 @@ verbs(bool open)
 		AS_IT_WAS(at);
 		expect((uintptr_t)at % page == 0 && reads(at, 0, size));
 		secfree(at);
+		expect((at = secmalloc_guarded(size)) != NULL);
+		AS_IT_WAS(at);
+		writes(at, 7, size);
+		expect(secmalloc_protect(at, SECMALLOC_READONLY) == 0);
+		AS_IT_WAS(at);
+		expect(reads(at, 7, size));
+		expect((at = secrealloc(at, size + 1)) != NULL);
+		AS_IT_WAS(at);
+		expect(reads(at, 7, size) && reads(at + size, 0, 1));
+		expect(secmalloc_protect(at, SECMALLOC_NOACCESS) == 0);
+		secfree(at);
 	}
 	expect((text = secstrdup("a secret")) != NULL);
 	AS_IT_WAS((unsigned char *)text);
@@ -578,10 +589,13 @@ usual_fork(void)
 static void
 in_child(pid_t (*how)(void), bool open, unsigned generation)
 {
-	unsigned char *own;
+	unsigned char *own, *sealed;
 	int status;
 	pid_t pid;
 
+	expect((sealed = secmalloc_guarded(5000)) != NULL);
+	writes(sealed, 5, 5000);
+	expect(secmalloc_protect(sealed, SECMALLOC_NOACCESS) == 0);
 	expect(!open || secmalloc_open() == 0);
 	expect((pid = how()) != -1);
 	if (pid == 0) {
@@ -590,6 +604,9 @@ in_child(pid_t (*how)(void), bool open, unsigned generation)
 		expect(faults(object[4], false) == !open);
 		expect(!open || secmalloc_close() == 0);
 		expect(all_shut() && whole() && shut(own));
+		expect(secmalloc_protect(sealed, SECMALLOC_READWRITE) == 0);
+		expect(shut(sealed) && reads(sealed, 5, 5000));
+		secfree(sealed);
 		errno = 0;
 		expect(secmalloc_close() == -1 && errno == EINVAL);
 		expect(secmalloc_verify() == 0);
@@ -613,6 +630,9 @@ in_child(pid_t (*how)(void), bool open, unsigned generation)
 	expect(faults(object[4], false) == !open);
 	expect(!open || secmalloc_close() == 0);
 	expect(whole() && all_shut());
+	expect(secmalloc_protect(sealed, SECMALLOC_READONLY) == 0);
+	expect(reads(sealed, 5, 5000));
+	secfree(sealed);
 	expect(secmalloc_verify() == 0);
 }
 
