@@ -162,11 +162,16 @@ hang_up(struct client *client)
 void
 client_close(struct client *client)
 {
+	const uint32_t *pulse = client->pulse;
+
 	hang_up(client);
-	if (client->pulse != NULL)
-		memory_unreserve((void *)(uintptr_t)client->pulse,
-		    memory_page_size());
-	client->pulse = NULL;
+	/*
+	 * Forgotten first: a child whose memory is a picture of this moment may
+	 * have something else there by the time that it closes this.
+	 */
+	__atomic_store_n(&client->pulse, NULL, __ATOMIC_RELEASE);
+	if (pulse != NULL)
+		memory_unreserve((void *)(uintptr_t)pulse, memory_page_size());
 }
 
 /* With the descriptor FD, or none: -1. */

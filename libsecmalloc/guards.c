@@ -11,6 +11,7 @@
 #include "memory.h"
 #include "pools.h"
 #include "secmalloc.h"
+#include "window.h"
 
 enum {
 	/* What a guard may take: it parts a mapping in three. */
@@ -211,12 +212,15 @@ pool_view(const struct block *head)
 	const struct descriptor *file = &pool->grant.memory;
 	size_t size;
 	unsigned char *at = pool_inside(head, &size);
-
 	/* The other way counts as locked where we lock, and valgrind has none. */
-	if (descriptor_is_ours(file))
-		return memory_view_file(file->fd, offset_in_file(pool, at),
-		    size);
-	return memory_view(at, size);
+	void *view = !descriptor_is_ours(file) ? memory_view(at, size) :
+	    memory_view_file(file->fd, offset_in_file(pool, at), size);
+
+	if (view != NULL && window_reveal(view, size) == -1) {
+		memory_unview(view, size);
+		view = NULL;
+	}
+	return view;
 }
 
 void

@@ -15,12 +15,8 @@
 #include "secmalloc.h"
 #include "window.h"
 
-enum {
-	/* Between two attempts to lock what is not; the first waits that long. */
-	RETRY_MS = 250,
-	/* Helpers that may die while they are handed what another had locked. */
-	HELPERS_TRIED = 8
-};
+/* Between two attempts to lock what is not; the first waits that long. */
+enum { RETRY_MS = 250 };
 
 /*
  * Sources.
@@ -111,7 +107,7 @@ locks_require(void)
 	if (was != NULL)
 		locks_forsake(was);
 	pools.source = open_source();
-	/* After one that was known, a stranger is one that was killed. */
+	/* Killed before it said hello, if it is not the first one. */
 	if (pools.source == NULL && errno == EPROTO && was != NULL)
 		pools.source = open_source();
 	return pools.source != NULL ? 0 : -1;

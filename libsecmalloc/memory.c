@@ -254,14 +254,13 @@ memory_mark(void *at, size_t size, enum memory_mark mark)
 }
 
 /* VIEW is a mapping, or not. */
-static const void *
+static void *
 make_view(void *view, size_t size)
 {
 	if (view == MAP_FAILED)
 		return NULL;
 	if (memory_keep_from_core(view, size) == -1 ||
-	    memory_keep_from_children(view, size) == -1 ||
-	    memory_make_readable(view, size) == -1) {
+	    memory_keep_from_children(view, size) == -1) {
 		memory_vacate(view, size);
 		errno = ENOMEM;
 		return NULL;
@@ -272,14 +271,14 @@ make_view(void *view, size_t size)
 	return view;
 }
 
-const void *
+void *
 memory_view(void *at, size_t size)
 {
 	/* Of shared pages, a size of 0 leaves the old mapping as it is. */
 	return make_view(mremap(at, 0, size, MREMAP_MAYMOVE), size);
 }
 
-const void *
+void *
 memory_view_file(int fd, size_t offset, size_t size)
 {
 	return make_view(mmap(NULL, size, PROT_NONE, MAP_SHARED, fd,
@@ -489,9 +488,10 @@ memory_key_give(int key)
 }
 
 int
-memory_set_key(void *at, size_t size, int key)
+memory_set_key(void *at, size_t size, int key, bool writable)
 {
-	if (pkey_mprotect(at, size, PROT_READ | PROT_WRITE, key) == 0)
+	if (pkey_mprotect(at, size, PROT_READ | (writable ? PROT_WRITE : 0),
+	    key) == 0)
 		return 0;
 	if (errno != ENOMEM)
 		fatal_bug("pkey_mprotect");
@@ -512,11 +512,12 @@ memory_key_give(int key)
 }
 
 int
-memory_set_key(void *at, size_t size, int key)
+memory_set_key(void *at, size_t size, int key, bool writable)
 {
 	(void)at;
 	(void)size;
 	(void)key;
+	(void)writable;
 	return 0;
 }
 #endif

@@ -66,12 +66,11 @@ enum memory_mark { MEMORY_PLAIN, MEMORY_FRONT, MEMORY_REAR };
 int memory_mark(void *at, size_t size, enum memory_mark mark);
 
 /*
- * Another mapping, to be read only, of the shared pages at AT, which may be
- * inaccessible there and stay so, or of those of FD from OFFSET on; NULL with
- * errno.
+ * Another mapping, inaccessible at first, of the shared pages at AT, which are
+ * so and stay so, or of those of FD from OFFSET on; NULL with errno.
  */
-const void *memory_view(void *at, size_t size);
-const void *memory_view_file(int fd, size_t offset, size_t size);
+void *memory_view(void *at, size_t size);
+void *memory_view_file(int fd, size_t offset, size_t size);
 void memory_unview(const void *view, size_t size);
 
 /* Gives the memory of private pages back; they are zero from here on. */
@@ -108,8 +107,8 @@ bool memory_is_secret(void *at, size_t size);
 int memory_key_make(void);
 void memory_key_give(int key);
 
-/* Makes memory readable and writable, but only by KEY; -1 with ENOMEM. */
-int memory_set_key(void *at, size_t size, int key);
+/* Makes memory readable, and WRITABLE or not, but only by KEY; -1 with ENOMEM. */
+int memory_set_key(void *at, size_t size, int key, bool writable);
 
 /* Advice that must hold: no core file, no child. */
 int memory_keep_from_core(void *at, size_t size);

@@ -18,6 +18,8 @@
 enum {
 	/* One for each pool, one without, a child's, and this process. */
 	SOURCES_MAX = POOLS_MAX + 3,
+	/* That may die, one after another, at work which takes one. */
+	HELPERS_TRIED = 8,
 	/* Of all pools that a child has together. */
 	HOLES_MAX = 4096,
 	RANGES_MAX = POOLS_MAX + HOLES_MAX

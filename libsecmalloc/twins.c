@@ -176,11 +176,29 @@ make_twins(bool (*copy)(const struct pool *, unsigned char *), bool moving)
 		return false;
 	for (struct pool *pool = pools.chain; pool != NULL; pool = pool->chain)
 		if (wants_twin(pool) && make_twin(pool, copy, moving) == -1) {
+			int error = errno;
+
 			wipe_twins();
 			drop_twins();
+			errno = error;
 			return false;
 		}
 	return true;
+}
+
+/* A helper that is killed at this work is followed by another. */
+static bool
+make_twins_soon(bool (*copy)(const struct pool *, unsigned char *),
+    bool moving)
+{
+	for (unsigned tries = 0; tries < HELPERS_TRIED; tries++) {
+		if (make_twins(copy, moving))
+			return true;
+		/* EPROTO: it has not even said hello. */
+		if (errno != ENOLCK && errno != EPROTO)
+			break;
+	}
+	return false;
 }
 
 void
@@ -192,7 +210,7 @@ pool_fork_prepare(bool (*copy)(const struct pool *, unsigned char *),
 	if (!pools.config.copy_on_fork || pools.ops == NULL)
 		return;
 	choose_gaps();
-	pools.prepared = pools.ops->shared ? make_twins(copy, moving) :
+	pools.prepared = pools.ops->shared ? make_twins_soon(copy, moving) :
 	    pipe2(pools.relock, O_CLOEXEC) == 0;
 }
 

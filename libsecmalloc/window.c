@@ -135,7 +135,15 @@ window_stop(void)
 int
 window_cover(void *at, size_t size)
 {
-	return fixed.window == 0 ? 0 : memory_set_key(at, size, fixed.window);
+	return fixed.window == 0 ? 0 :
+	    memory_set_key(at, size, fixed.window, true);
+}
+
+int
+window_reveal(void *at, size_t size)
+{
+	return fixed.window == 0 ? memory_make_readable(at, size) :
+	    memory_set_key(at, size, fixed.window, false);
 }
 
 bool

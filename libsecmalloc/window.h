@@ -27,6 +27,9 @@ void window_stop(void);
 /* Puts memory, which is readable and writable, behind the key, if there is one. */
 int window_cover(void *at, size_t size);
 
+/* Makes memory, which is inaccessible, readable, behind the key alike. */
+int window_reveal(void *at, size_t size);
+
 /* Admits the calling thread; false if it was admitted before. */
 bool window_admit(void);
 void window_deny(void);

@@ -4,16 +4,18 @@
 
 bats_require_minimum_version 1.5.0
 load squeeze
+load machine
 
 # requires WORD...: skips the test, with the reason, unless the machine has it.
-# That is a failure where nothing is to be skipped, but for what is the processor's:
-# nobody can install that.
+# That is a failure where nothing is to be skipped, but for keys of the processor
+# where no kernel was named for a machine that has them: nobody can install those.
 requires() {
 	local word why
 	for word in "$@"; do
 		why=$(requires_why "$word") || return 1
 		[ -n "$why" ] || continue
-		if [ "${SECMALLOC_NO_SKIP:-}" = 1 ] && [[ $word != *pkeys ]]; then
+		if [ "${SECMALLOC_NO_SKIP:-}" = 1 ] &&
+			[[ $word != machine || -n ${SECMALLOC_MACHINE_KERNEL:-} ]]; then
 			echo "a skip is a failure here: $why" >&2
 			return 1
 		fi
@@ -23,6 +25,7 @@ requires() {
 
 # Prints why WORD is not to be had; nothing if it is.
 requires_why() {
+	local why
 	case $1 in
 	root)
 		[ "$(id -u)" = 0 ] || echo "needs root"
@@ -53,8 +56,10 @@ requires_why() {
 	pkeys)
 		"$STAGE/bin/window" trial || echo "needs a processor with protection keys"
 		;;
-	no-pkeys)
-		! "$STAGE/bin/window" trial || echo "needs a processor without protection keys"
+	machine)
+		why=$(machine_why)
+		[ -z "$why" ] ||
+			echo "needs a processor with protection keys, or an emulated machine, which $why"
 		;;
 	secretmem)
 		# Held by root, so that no limit is in question; and at once no more.

@@ -322,27 +322,26 @@ work(unsigned seconds)
 /* --- The one that kills --- */
 
 static unsigned long kills, relocks, failures;
-static unsigned long pool_inode;
+static uintmax_t pool_inode;
 static pid_t keeper;              /* of the worker's pool, when last looked for */
 static pid_t found_keeper, victim;
 static uint64_t dice;
 
 /* The file that PID has mapped at AT, or INODE if that is mapped anywhere; or 0. */
-static unsigned long
-inode_in(pid_t pid, uintptr_t at, unsigned long inode)
+static uintmax_t
+inode_in(pid_t pid, uintptr_t at, uintmax_t inode)
 {
 	char path[64], line[512];
-	unsigned long found = 0;
+	uintmax_t found = 0;
 	FILE *maps;
 
 	(void)snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
 	if ((maps = fopen(path, "re")) == NULL)
 		return 0;
 	while (found == 0 && fgets(line, sizeof(line), maps) != NULL) {
-		uintmax_t from, end;
-		unsigned long file;
+		uintmax_t from, end, file;
 
-		if (sscanf(line, "%jx-%jx %*s %*s %*s %lu", &from, &end,
+		if (sscanf(line, "%jx-%jx %*s %*s %*s %ju", &from, &end,
 		    &file) == 3 && file != 0 && (inode != 0 ? file == inode :
 		    from <= at && at < end))
 			found = file;
