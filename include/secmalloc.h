@@ -209,7 +209,10 @@ struct secmalloc_stats {
 	/* Live objects, and the sum of the sizes that were asked for. */
 	size_t objects;
 	size_t object_bytes;
-	/* SECMALLOC_MODE_HELPER or _INPROCESS: who locks; -1 before a start. */
+	/*
+	 * SECMALLOC_MODE_HELPER, or _INPROCESS, which secret memory is too: who
+	 * locks; -1 before a start.
+	 */
 	int mode;
 	int reserved_int;
 	/* Free slots that threads and depots keep ready. */
@@ -257,7 +260,8 @@ SECMALLOC_API void *seccalloc(size_t nmemb, size_t size)
  * Changes the size of an object, moving it if need be; bytes that are gained
  * are zero, bytes that are given up are wiped.  NULL as PTR is secmalloc(SIZE);
  * SIZE 0 frees PTR and returns NULL.  On failure returns NULL with errno, and
- * the object stays as it was.
+ * the object stays as it was.  ENOLCK also for an object that a fork did not
+ * copy.
  */
 SECMALLOC_API void *secrealloc(void *ptr, size_t size)
 	SECMALLOC_FREED_BY_SECFREE SECMALLOC_ALLOC_SIZE(2)
@@ -300,7 +304,10 @@ SECMALLOC_API char *secstrdup(const char *s)
 SECMALLOC_API char *secstrndup(const char *s, size_t n)
 	SECMALLOC_MALLOC SECMALLOC_WARN_UNUSED;
 
-/* The size that was asked for, exactly; 0 for NULL. */
+/*
+ * The size that was asked for, exactly; 0 for NULL, and for an object that a
+ * fork did not copy.
+ */
 SECMALLOC_API size_t secmalloc_usable_size(const void *ptr);
 
 /*
@@ -331,7 +338,7 @@ SECMALLOC_API int secmalloc_verify(void);
  * for an event loop, which then calls secmalloc_verify(), and this function
  * again: the next helper has another descriptor.  It is the library's: not to be
  * read from, nor closed.  -1 with ENOTSUP if there is none to be had: this
- * process locks for itself, or the host has closed what belonged to a helper
+ * process locks for itself, or the program has closed what belonged to a helper
  * that keeps locks yet; or with what secmalloc_init() and secmalloc_verify()
  * fail with.  Starts the library if need be.
  */

@@ -230,7 +230,7 @@ pool_abandon(struct block *head)
 	void *at = pool_inside(head, &size);
 
 	/* RLIMIT_DATA, of which only private pages are, or no memory at all. */
-	if (!head->pool->source->ops->shared)
+	if (!pools.ops->shared)
 		memory_discard_locked(at, size);
 	PUBLISH(head->kind, BLOCK_LOST);
 	head->guarded = head->fenced = false;

@@ -189,6 +189,15 @@ pool_close_off(struct pool *pool)
 	return false;
 }
 
+/* A child may have begun with more: see choose_gap(). */
+static bool
+is_beyond_limit(size_t size)
+{
+	size_t max = pools.config.max_locked;
+
+	return max != 0 && (pools.locked > max || size > max - pools.locked);
+}
+
 static struct pool *
 new_pool(size_t size)
 {
@@ -197,8 +206,7 @@ new_pool(size_t size)
 	void *base;
 	int error;
 
-	if (pools.count == POOLS_MAX || (pools.config.max_locked != 0 &&
-	    size > pools.config.max_locked - pools.locked)) {
+	if (pools.count == POOLS_MAX || is_beyond_limit(size)) {
 		errno = ENOMEM;
 		return NULL;
 	}

@@ -4,10 +4,9 @@
  * locked: "give me locked pages, keep them locked".
  *
  * Above it nobody knows who locks; below it nobody knows what for.  There are
- * three kinds of source: helpers (source_helper.c), this process itself
- * (source_inprocess.c), and memory that the kernel itself cannot see
- * (source_secret.c).  A source is used by one thread at a time; the caller
- * sees to that.
+ * three kinds of source: helpers (source_helper.c); and this process itself, with
+ * pages that it locks, or with secret ones (source_inprocess.c).  A source is
+ * used by one thread at a time; the caller sees to that.
  */
 #ifndef SOURCE_H
 #define SOURCE_H

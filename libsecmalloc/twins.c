@@ -26,13 +26,14 @@ enum {
 
 /*
  * What this process has locked itself, and was told to at the start, its child
- * has whole, since it may not be able to lock more.
+ * has whole, since it may not be able to lock more.  What was a helper's comes
+ * from a helper, whoever keeps it now.
  */
 static bool
 is_copied_whole(const struct pool *pool)
 {
 	return pool->initial && pools.config.initial_pools != 0 &&
-	    pool->source->ops->mode == SECMALLOC_MODE_INPROCESS;
+	    pools.ops->mode == SECMALLOC_MODE_INPROCESS;
 }
 
 static bool
@@ -348,8 +349,9 @@ bury(struct pool *pool)
 		pool->vacated = memory_claim(pool->base, pool->size) == -1;
 	if (pool->twin != NULL) {
 		memory_unreserve(pool->twin, pool->size);
-		descriptor_close(&pool->twin_grant.memory);
-	}
+		pools.twin->ops->withdraw(pools.twin, &pool->twin_grant);
+	} else if (pools.twin != NULL && pool->source == pools.twin)
+		pools.twin->ops->withdraw(pools.twin, &pool->grant);
 	pool->twin = NULL;
 	descriptor_close(&pool->grant.memory);
 	pool->dead = true;

@@ -16,7 +16,7 @@
 #include <stdint.h>
 #include <sys/syscall.h>
 
-#include "faults.h"
+#include "children.h"
 
 #define KIB ((size_t)1024)
 #define MIB (1024 * KIB)
@@ -640,42 +640,6 @@ shut_down(const void *unused)
 }
 
 /* --- Fork --- */
-
-typedef pid_t way(void);
-
-static pid_t
-way_fork(void)
-{
-	return fork();
-}
-
-/* Runs no handlers. */
-static pid_t
-way_clone(void)
-{
-#if defined(__s390__) || defined(__s390x__)
-	return (pid_t)syscall(SYS_clone, 0, SIGCHLD, 0, 0, 0);
-#else
-	return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-#endif
-}
-
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
-# define way_bare_fork _Fork
-#else
-# define way_bare_fork way_clone
-#endif
-
-static bool
-child_succeeds(pid_t pid)
-{
-	int status;
-
-	expect(waitpid(pid, &status, 0) == pid);
-	if (WIFSIGNALED(status))
-		diag("a child was stopped by signal %d", WTERMSIG(status));
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
 
 static const size_t forked_sizes[] = { 1, SMALL, 5000, 70 * 1024 };
 

@@ -290,6 +290,75 @@ without_belt(const void *unused)
 	return 0;
 }
 
+/* --- Children of those who took over from a helper --- */
+
+static void
+in_child(void (*body)(size_t), size_t limit)
+{
+	int status = -1;
+	pid_t pid = fork();
+
+	expect(pid != -1);
+	if (pid == 0) {
+		body(limit);
+		_exit(0);
+	}
+	expect(waitpid(pid, &status, 0) == pid && WIFEXITED(status) &&
+	    WEXITSTATUS(status) == 0);
+}
+
+static size_t
+locked_bytes(void)
+{
+	struct secmalloc_stats stats;
+
+	expect(secmalloc_stats(&stats) == 0);
+	return stats.locked_bytes;
+}
+
+static void
+is_within(size_t limit)
+{
+	expect(secmalloc_verify() == 0);
+	expect(locked_bytes() <= limit);
+	errno = 0;
+	expect(secmalloc(2 * limit) == NULL && errno == ENOMEM);
+}
+
+/* Its first pool has a hole, and it has locked as much elsewhere. */
+static void
+take_over_at_limit(size_t limit)
+{
+	while (secmalloc(64 * KIB) != NULL)
+		;
+	expect(errno == ENOMEM && locked_bytes() <= limit);
+	/* The control: without the hole it would be beyond. */
+	expect(locked_bytes() + limit / 4 > limit);
+	chmod_helper(0);
+	expect(kill_helpers() == 2);
+	expect(secmalloc_verify() == 0 && losses == 0);
+	chmod_helper(04755);
+	in_child(is_within, limit);
+}
+
+static int
+limit_for_children(const void *unused)
+{
+	const size_t limit = 4 * MIB;
+	struct secmalloc_config config;
+
+	(void)unused;
+	test_config(&config, SECMALLOC_MODE_HELPER);
+	config.on_lock_lost = lost;
+	config.initial_pools = 1;
+	config.pool_size = limit / 2;
+	config.max_locked = limit;
+	become_nobody(LIMIT);
+	expect(secmalloc_init(&config) == 0 && secmalloc(1) != NULL);
+	in_child(take_over_at_limit, limit);
+	return 0;
+}
+
 /* --- Descriptors that are the host's to close --- */
 
 enum { FIRST = STDERR_FILENO + 1, LAST = 64 };
@@ -527,6 +596,8 @@ static const struct {
 	    "where no helper can be had, that is told once, and so until one can" },
 	{ locked_by_itself, NULL,
 	    "where no helper can be had, a process locks what it may itself" },
+	{ limit_for_children, NULL,
+	    "max_locked binds the children of a process that took over, too" },
 	{ belted, NULL,
 	    "with a belt, nothing is unlocked while 200 helpers are killed" },
 	{ without_belt, NULL, "without one, that is seen" },

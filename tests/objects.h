@@ -1,56 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * objects.h: objects of every kind of size whose bytes tell what they should be,
- * and children that look at them.  It knows nothing of how a child came to be.
+ * objects.h: objects of every kind of size whose bytes tell what they should be.
  */
 #ifndef TESTS_OBJECTS_H
 #define TESTS_OBJECTS_H
 
 #include <setjmp.h>
 
-#include "faults.h"
+#include "children.h"
 
 #define KIB ((size_t)1024)
 #define MIB (1024 * KIB)
-
-static inline bool
-child_succeeds(pid_t pid)
-{
-	int status;
-
-	expect(waitpid(pid, &status, 0) == pid);
-	if (WIFSIGNALED(status))
-		diag("a child was stopped by signal %d", WTERMSIG(status));
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
-}
-
-/* For one side to wait for the other. */
-struct gate {
-	int ends[2];
-};
-
-static inline struct gate
-make_gate(void)
-{
-	struct gate gate;
-
-	expect(pipe2(gate.ends, O_CLOEXEC) == 0);
-	return gate;
-}
-
-static inline void
-open_gate(struct gate *gate)
-{
-	expect(write(gate->ends[1], "", 1) == 1);
-}
-
-static inline void
-pass_gate(struct gate *gate)
-{
-	char byte;
-
-	expect(read(gate->ends[0], &byte, 1) == 1);
-}
 
 /* Objects of sizes from slots to pages to pools of their own. */
 static const size_t sizes[] = {
@@ -140,7 +100,7 @@ on_fault(int sig)
 }
 
 /* Whether touching *AT faults. */
-static inline bool
+__attribute__((no_sanitize_address)) static inline bool
 faults(volatile unsigned char *at)
 {
 	struct sigaction catch = { .sa_handler = on_fault }, segv, bus;
