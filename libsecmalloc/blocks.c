@@ -193,8 +193,8 @@ hole_next(const struct pool *pool, uint32_t at, uint32_t gap)
 struct source_range pool_ranges[RANGES_MAX];
 
 /*
- * Writes to pool_ranges[], from N on, what of POOL is in none of its holes, as if it
- * were at BASE.  Returns how many there are then.
+ * Writes to pool_ranges[], from N on, what of POOL is in none of its holes, as
+ * if it were at BASE.  Returns how many there are then.
  */
 size_t
 ranges_add(size_t n, const struct pool *pool, unsigned char *base,

@@ -292,7 +292,8 @@ settle_memory(struct pool *pool)
 		return -1;
 	n = ranges_add(0, pool, pool->base, pool->gap);
 	for (size_t i = 0; i < n && !pools.ops->shared; i++)
-		if (memory_make_writable(pool_ranges[i].at, pool_ranges[i].size) == -1 ||
+		if (memory_make_writable(pool_ranges[i].at,
+		    pool_ranges[i].size) == -1 ||
 		    window_cover(pool_ranges[i].at, pool_ranges[i].size) == -1)
 			return -1;
 	if (!pools.ops->shared)

@@ -13,7 +13,7 @@
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 
-#include "faults.h"
+#include "children.h"
 
 #ifndef SYS_memfd_secret
 # define SYS_memfd_secret 447
@@ -292,21 +292,9 @@ not_pinned(const void *unused)
 
 /* --- In children --- */
 
-static pid_t
-plain_fork(void)
-{
-	return (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
-}
-
-static pid_t
-usual_fork(void)
-{
-	return fork();
-}
-
 /* Each writes to its own, and both are secret. */
 static void
-copied(pid_t (*how)(void))
+copied(way *how)
 {
 	unsigned char *own;
 	int status, go[2];
@@ -345,8 +333,8 @@ forks(const void *unused)
 	fill();
 	mapped = count_mapped();
 	for (unsigned n = 0; n < 10; n++) {
-		copied(usual_fork);
-		copied(plain_fork);
+		copied(way_fork);
+		copied(way_clone);
 	}
 	expect(count_mapped() == mapped);
 	return 0;

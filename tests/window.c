@@ -20,7 +20,7 @@
 #include <stdatomic.h>
 #include <sys/time.h>
 
-#include "faults.h"
+#include "children.h"
 
 #ifdef WINDOW_EMULATED
 # include "keys.h"
@@ -584,20 +584,8 @@ misuses(const void *unused)
 
 /* --- Children --- */
 
-static pid_t
-plain_fork(void)
-{
-	return (pid_t)syscall(SYS_clone, SIGCHLD, NULL, NULL, NULL, NULL);
-}
-
-static pid_t
-usual_fork(void)
-{
-	return fork();
-}
-
 static void
-in_child(pid_t (*how)(void), bool open, unsigned generation)
+in_child(way *how, bool open, unsigned generation)
 {
 	unsigned char *own, *sealed;
 	int status;
@@ -635,7 +623,7 @@ in_child(pid_t (*how)(void), bool open, unsigned generation)
 	expect(waitpid(pid, &status, 0) == pid);
 	if (status != 0)
 		diag("a child of generation %u, %s, ended with %#x", generation,
-		    how == plain_fork ? "unseen" : "seen", (unsigned)status);
+		    how == way_clone ? "unseen" : "seen", (unsigned)status);
 	expect(status == 0);
 	expect(faults(object[4], false) == !open);
 	expect(!open || secmalloc_close() == 0);
@@ -652,10 +640,10 @@ children(const void *unused)
 	(void)unused;
 	start();
 	fill();
-	in_child(usual_fork, false, 0);
-	in_child(usual_fork, true, 0);
-	in_child(plain_fork, false, 0);
-	in_child(plain_fork, true, 0);
+	in_child(way_fork, false, 0);
+	in_child(way_fork, true, 0);
+	in_child(way_clone, false, 0);
+	in_child(way_clone, true, 0);
 	return 0;
 }
 
