@@ -220,32 +220,6 @@ observe_pages(const struct ask *question)
 	};
 }
 
-/*
- * A new page is on a list of the processor that made it, and marked as
- * unevictable when it leaves that list, which mlock() empties (mm/mlock.c:
- * lru_add_drain()).  The sanitizers' own mlock() does nothing.
- */
-static inline void
-observe_drain(void)
-{
-	static unsigned char page[1];
-	cpu_set_t before, one;
-
-	if (sched_getaffinity(0, sizeof(before), &before) == -1)
-		bail_out("sched_getaffinity: %s", strerror(errno));
-	for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		if (!CPU_ISSET(cpu, &before))
-			continue;
-		CPU_ZERO(&one);
-		CPU_SET(cpu, &one);
-		if (sched_setaffinity(0, sizeof(one), &one) == -1 ||
-		    syscall(SYS_mlock, page, (size_t)1) == -1 ||
-		    syscall(SYS_munlock, page, (size_t)1) == -1)
-			bail_out("drain: %s", strerror(errno));
-	}
-	(void)sched_setaffinity(0, sizeof(before), &before);
-}
-
 static inline struct answer
 observe_pages_drained(const struct ask *question)
 {
@@ -253,7 +227,7 @@ observe_pages_drained(const struct ask *question)
 
 	if (answer.unlocked == 0)
 		return answer;
-	observe_drain();
+	pages_drain();
 	return observe_pages(question);
 }
 

@@ -23,6 +23,7 @@ main(int argc, char *argv[])
 
 	if (argc != 4)
 		errx(2, "usage: pages PID ADDRESS BYTES");
+	pages_drain();
 	pages_open(&files, (pid_t)strtol(argv[1], NULL, 10));
 	if (files.map == -1)
 		err(1, "the pages of process %s", argv[1]);

@@ -9,11 +9,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -68,6 +70,38 @@ pages_entry(int fd, uint64_t index)
 
 	return pread(fd, &entry, sizeof(entry), (off_t)(index *
 	    sizeof(entry))) == (ssize_t)sizeof(entry) ? entry : 0;
+}
+
+/*
+ * A new page is on a list of the processor that made it, and when it leaves that
+ * list it is marked as unevictable, and who has locked it is counted from then
+ * on.  Empties those of all processors, by MADV_COLD, which anybody may do
+ * (mm/madvise.c: lru_add_drain()).
+ */
+static inline void
+pages_drain(void)
+{
+	const size_t size = (size_t)sysconf(_SC_PAGESIZE);
+	void *page = mmap(NULL, size, PROT_READ | PROT_WRITE,
+	    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	cpu_set_t before, one;
+	bool fine = page != MAP_FAILED &&
+	    sched_getaffinity(0, sizeof(before), &before) == 0;
+
+	for (size_t cpu = 0; fine && cpu < CPU_SETSIZE; cpu++) {
+		if (!CPU_ISSET(cpu, &before))
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(cpu, &one);
+		fine = sched_setaffinity(0, sizeof(one), &one) == 0 &&
+		    madvise(page, size, MADV_COLD) == 0;
+	}
+	if (!fine) {
+		perror("pages_drain");
+		exit(2);
+	}
+	(void)sched_setaffinity(0, sizeof(before), &before);
+	(void)munmap(page, size);
 }
 
 /* Adds the pages of the SIZE bytes at AT to *COUNTS, zero at first. */

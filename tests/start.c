@@ -740,7 +740,7 @@ pages(const char *pid, const char *address, const char *bytes)
 	    .size = strtoumax(bytes, NULL, 10), .pid = atoi(pid) };
 	struct answer answer;
 
-	observe_drain();
+	pages_drain();
 	answer = observe_pages(&question);
 	printf("%" PRIu64 " of %" PRIu64 "\n", answer.count - answer.unlocked,
 	    answer.count);

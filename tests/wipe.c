@@ -513,7 +513,7 @@ main(int argc, char **argv)
 	freed_many();
 	obtained_again();
 	cut(1000, 10);
-	cut(64, 63);
+	cut(64, 60);
 	cut(200, 190);
 	cut(PAGE_RUN, 100);
 	cut(PAGE_RUN, PAGE_RUN / 2);
