@@ -7,11 +7,11 @@
 # helper is built without sanitizers, and so its own tests are not among them.
 SLOW_OPS=200000
 WATCHED_OPS=2000000
-TESTS_OF_CODE='tests/api.bats tests/churn.bats tests/examples.bats tests/fork.bats
-	tests/exhaust.bats tests/guarded.bats tests/header.bats tests/host.bats tests/misuse.bats
-	tests/model.bats tests/refuse.bats tests/threads.bats tests/wipe.bats'
-TESTS_OF_MEMORY="$TESTS_OF_CODE tests/faults.bats tests/hosts.bats tests/matrix.bats
-	tests/soak.bats"
+TESTS_OF_CODE='tests/api.bats tests/churn.bats tests/examples.bats tests/exhaust.bats
+	tests/guarded.bats tests/header.bats tests/host.bats tests/misuse.bats tests/model.bats
+	tests/refuse.bats tests/threads.bats tests/wipe.bats'
+TESTS_OF_MEMORY="$TESTS_OF_CODE tests/faults.bats tests/fork.bats tests/hosts.bats
+	tests/matrix.bats tests/soak.bats"
 TESTS_OF_THREADS='tests/api.bats tests/churn.bats tests/examples.bats tests/fork.bats
 	tests/host.bats tests/model.bats tests/threads.bats'
 # What AddressSanitizer is told of each object takes the caches' place: these once
