@@ -76,6 +76,35 @@ check_nobody() {
 	"${as[@]}" make check SECMALLOC_CHURN_OPS="$SLOW_OPS" TESTS_ALONE=
 }
 
+# Optimised as a whole, where what is wiped could be left out as never read, and
+# calling the C library without a table of jumps: COMPILER AR NM RANLIB ARG...
+check_lto() {
+	local name=$1 program
+	build "lto-$name" CC="$1" AR="$2" NM="$3" RANLIB="$4" --enable-werror --disable-helper \
+		CFLAGS='-O2 -g -flto -fno-plt' "${@:5}"
+	make tests/api tests/wipe
+	for program in api wipe; do
+		"tests/$program" inprocess
+	done
+	# Of objects that are no machine code yet the other tests make nothing.
+	export abs_top_srcdir=$WORK/src abs_top_builddir=$PWD CC=$1
+	bats --tap --filter 'exports the functions' "$WORK/src/tests/abi.bats"
+	bats --tap --filter 'is hardened|are hardened' "$WORK/src/tests/hardening.bats"
+}
+
+# Without a shared library: what is installed then, and used by others.
+check_static() {
+	build static CC=gcc --enable-werror --disable-shared --disable-helper \
+		--prefix="$WORK/static-prefix"
+	make install
+	make installcheck
+}
+
+# Twice, each time from the start.
+check_reproducible() {
+	"$WORK/src/build-aux/reproducible" "$WORK/src"
+}
+
 check_lint() {
 	cd "$WORK/gcc"
 	make lint
@@ -208,6 +237,11 @@ check() {
 	! is_root || step "as nobody, without what needs root" check_nobody
 	! is_root || step "valgrind" check_valgrind
 	step "lint" check_lint
+	step "link-time optimisation by gcc" check_lto gcc gcc-ar gcc-nm gcc-ranlib
+	step "link-time optimisation by clang" check_lto \
+		clang llvm-ar llvm-nm llvm-ranlib LDFLAGS=-fuse-ld=lld
+	step "a static library alone" check_static
+	step "tarballs, made twice" check_reproducible
 	if others_possible; then
 		step "32 bits" check_32_bits
 		step "big-endian, emulated" check_big_endian

@@ -49,6 +49,12 @@ python3            python3        python3
 libbotan-2.so      libbotan-2-dev botan2-devel
 libjemalloc.so.2   libjemalloc2   jemalloc
 libmimalloc.so.2   libmimalloc2.0 mimalloc
+libc.a             libc6-dev      glibc-static
+cmake              cmake          cmake
+abidiff            abigail-tools  libabigail
+ssh-keygen         openssh-client openssh
+lld                lld            lld
+llvm-ar            llvm           llvm
 "
 # Of Debian's family on x86-64, which alone packages compilers with their C
 # libraries for others.
@@ -74,7 +80,7 @@ is_there() {
 		echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
 			clang "$1" -xc - -o /dev/null >/dev/null 2>&1
 		;;
-	lib*.so*)
+	lib*.so* | lib*.a)
 		# What is not found is printed as it was asked for.
 		[[ $(cc -print-file-name="$1" 2>/dev/null) == /* ]]
 		;;

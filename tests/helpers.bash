@@ -3,8 +3,8 @@
 # to compare.
 
 bats_require_minimum_version 1.5.0
-load squeeze
-load machine
+load "${BASH_SOURCE[0]%/*}/squeeze"
+load "${BASH_SOURCE[0]%/*}/machine"
 
 # requires WORD...: skips the test, with the reason, unless the machine has it.
 # That is a failure where nothing is to be skipped, but for keys of the processor
@@ -70,6 +70,11 @@ requires_why() {
 	userns)
 		as_nobody unshare --user true 2>/dev/null ||
 			echo "needs user namespaces for ordinary users"
+		;;
+	static)
+		echo 'int main(void) { return 0; }' |
+			${CC:-cc} -static -xc - -o /dev/null 2>/dev/null ||
+			echo "needs a C library to link statically"
 		;;
 	libfuzzer)
 		echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
