@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # The packages that the commands of dev need, and their installing.
 
-# What is looked for: a command, a header with its angle brackets, a library that
+# What is looked for: a command, a file, a header with its angle brackets, a library that
 # is loaded, or what clang has to link with; then the package that has it, of
 # Debian's family and of Fedora's.
 NEEDED_BY_DEMO='
@@ -75,6 +75,7 @@ FEDORA_SANITIZERS='libasan libubsan libtsan'
 
 is_there() {
 	case $1 in
+	/*) [ -e "$1" ] ;;
 	'<'*) echo "#include $1" | cc -E - >/dev/null 2>&1 ;;
 	-*)
 		echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
