@@ -177,8 +177,8 @@ two_threads(const struct loops *loops, const struct work *work,
     const struct budget *budget, double *value)
 {
 	struct timespec time = {
-		.tv_sec = budget->measure / 1000000000,
-		.tv_nsec = budget->measure % 1000000000
+		.tv_sec = (time_t)(budget->measure / 1000000000),
+		.tv_nsec = (long)(budget->measure % 1000000000)
 	};
 	struct member members[THREAD_COUNT];
 

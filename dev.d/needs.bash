@@ -65,6 +65,20 @@ s390x-linux-gnu-gcc gcc-s390x-linux-gnu   -
 s390x-linux-gnu-gcc libc6-dev-s390x-cross -
 qemu-s390x          qemu-user             -
 '
+# Of ./dev cross, beside the builds that are check's.
+NEEDED_BY_CROSS="$NEEDED_BY_DEMO$NEEDED_BY_OTHERS
+aarch64-linux-gnu-gcc     gcc-aarch64-linux-gnu    -
+aarch64-linux-gnu-gcc     libc6-dev-arm64-cross    -
+arm-linux-gnueabihf-gcc   gcc-arm-linux-gnueabihf  -
+arm-linux-gnueabihf-gcc   libc6-dev-armhf-cross    -
+powerpc-linux-gnu-gcc     gcc-powerpc-linux-gnu    -
+powerpc-linux-gnu-gcc     libc6-dev-powerpc-cross  -
+musl-gcc                  musl-tools               -
+qemu-ppc                  qemu-user                -
+bats                      bats                     -
+pkg-config                pkg-config               -
+xz                        xz-utils                 -
+"
 # Of Debian's family on x86-64, where the processor has no protection keys.
 NEEDED_BY_MACHINE='
 qemu-system-x86_64  qemu-system-x86       -

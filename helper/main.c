@@ -69,14 +69,22 @@ signals_reset(void)
 
 	for (int sig = 1; sig < NSIG; sig++)
 		signal(sig, SIG_IGN);
-	for (unsigned timer = ITIMER_REAL; timer <= ITIMER_PROF; timer++)
-		setitimer(timer, &off, NULL);
+	setitimer(ITIMER_REAL, &off, NULL);
+	setitimer(ITIMER_VIRTUAL, &off, NULL);
+	setitimer(ITIMER_PROF, &off, NULL);
 	prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0);
 	/* Of every wait for a time; what was inherited may be without end. */
 	prctl(PR_SET_TIMERSLACK, TIMER_SLACK, 0, 0, 0);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
+
+/* What setrlimit takes is of a type by itself in glibc. */
+#ifdef __GLIBC__
+typedef __rlimit_resource_t resource_t;
+#else
+typedef int resource_t;
+#endif
 
 /*
  * What cannot be raised is found out by locker_open() and by each request,
@@ -85,7 +93,7 @@ signals_reset(void)
 static void
 limits_reset(void)
 {
-	static const unsigned raised[] = { RLIMIT_AS, RLIMIT_CPU, RLIMIT_DATA,
+	static const resource_t raised[] = { RLIMIT_AS, RLIMIT_CPU, RLIMIT_DATA,
 	    RLIMIT_FSIZE, RLIMIT_NOFILE };
 	static const struct rlimit zero;
 	struct rlimit old, want;

@@ -228,25 +228,27 @@ await_reply(int socket)
 	return false;
 }
 
-/* The descriptors that came with MSG: keeps one in *FD, closes all others. */
+/*
+ * The descriptors that came with MSG, which has room for one control message:
+ * keeps one in *FD, closes all others.
+ */
 static int
-take_descriptors(struct msghdr *msg, int *fd)
+take_descriptors(const struct msghdr *msg, int *fd)
 {
+	const struct cmsghdr *c = CMSG_FIRSTHDR(msg);
 	int n = 0, got;
 
 	*fd = -1;
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL;
-	    c = CMSG_NXTHDR(msg, c)) {
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t at = CMSG_LEN(0); at + sizeof got <= c->cmsg_len;
-		    at += sizeof got) {
-			memcpy(&got, (unsigned char *)c + at, sizeof got);
-			if (n++ == 0)
-				*fd = got;
-			else
-				(void)close(got);
-		}
+	if (c == NULL || c->cmsg_level != SOL_SOCKET ||
+	    c->cmsg_type != SCM_RIGHTS)
+		return 0;
+	for (size_t at = CMSG_LEN(0); at + sizeof got <= c->cmsg_len;
+	    at += sizeof got) {
+		memcpy(&got, (const unsigned char *)c + at, sizeof got);
+		if (n++ == 0)
+			*fd = got;
+		else
+			(void)close(got);
 	}
 	return n;
 }

@@ -30,7 +30,7 @@ way_clone(void)
 #endif
 }
 
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
+#ifdef HAVE__FORK
 # define way_bare_fork _Fork
 #else
 # define way_bare_fork way_clone

@@ -382,8 +382,7 @@ errno_is_kept(const void *unused)
 
 /* --- Children --- */
 
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34) && \
-    !defined(__SANITIZE_THREAD__)
+#if defined(HAVE__FORK) && !defined(__SANITIZE_THREAD__)
 # define bare_fork _Fork
 #else
 # define bare_fork fork

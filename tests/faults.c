@@ -48,8 +48,6 @@ static bool not_here; /* the plan is the helper's */
 
 WRAP(mmap, "mmap", void *, (void *at, size_t size, int protection, int flags,
     int fd, off_t offset), (at, size, protection, flags, fd, offset))
-WRAP(mmap64, "mmap", void *, (void *at, size_t size, int protection, int flags,
-    int fd, off64_t offset), (at, size, protection, flags, fd, offset))
 WRAP(socketpair, "socketpair", int, (int domain, int type, int protocol,
     int *pair), (domain, type, protocol, pair))
 WRAP(socket, "socket", int, (int domain, int type, int protocol),
@@ -59,7 +57,6 @@ WRAP(setsockopt, "setsockopt", int, (int fd, int level, int name,
 WRAP(connect, "connect", int, (int fd, const struct sockaddr *to, socklen_t n),
     (fd, to, n))
 WRAP(stat, "stat", int, (const char *path, struct stat *st), (path, st))
-WRAP(stat64, "stat", int, (const char *path, struct stat64 *st), (path, st))
 WRAP(fstat, "fstat", int, (int fd, struct stat *st), (fd, st))
 WRAP(sendmsg, "sendmsg", ssize_t, (int fd, const struct msghdr *msg, int flags),
     (fd, msg, flags))
@@ -76,7 +73,12 @@ WRAP(waitpid, "waitpid", pid_t, (pid_t pid, int *status, int flags),
 WRAP(getrandom, "getrandom", ssize_t, (void *to, size_t n, unsigned flags),
     (to, n, flags))
 WRAP(open, "open", int, (const char *path, int flags), (path, flags))
+#ifdef __GLIBC__
+WRAP(mmap64, "mmap", void *, (void *at, size_t size, int protection, int flags,
+    int fd, off64_t offset), (at, size, protection, flags, fd, offset))
+WRAP(stat64, "stat", int, (const char *path, struct stat64 *st), (path, st))
 WRAP(open64, "open", int, (const char *path, int flags), (path, flags))
+#endif
 
 int __wrap_madvise(void *at, size_t size, int advice);
 int __real_madvise(void *at, size_t size, int advice);
@@ -113,6 +115,7 @@ __wrap_clone(int (*run)(void *), void *stack, int flags, void *arg, ...)
 	return HITS("clone") ? -1 : __real_clone(run, stack, flags, arg);
 }
 
+#ifdef __GLIBC__
 /* Its other name, by which TSan does not know it. */
 int __wrap___clone(int (*run)(void *), void *stack, int flags, void *arg, ...);
 int __real___clone(int (*run)(void *), void *stack, int flags, void *arg, ...);
@@ -122,6 +125,7 @@ __wrap___clone(int (*run)(void *), void *stack, int flags, void *arg, ...)
 {
 	return HITS("clone") ? -1 : __real___clone(run, stack, flags, arg);
 }
+#endif
 
 /* Of all that may be asked for so, only the lock. */
 long __wrap_syscall(long number, ...);
@@ -146,7 +150,9 @@ __wrap_syscall(long number, ...)
 }
 
 WRAP_FCNTL(fcntl)
+#ifdef __GLIBC__
 WRAP_FCNTL(fcntl64)
+#endif
 
 /* Returns its error. */
 int __wrap_pthread_atfork(void (*prepare)(void), void (*parent)(void),

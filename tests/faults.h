@@ -53,6 +53,13 @@ enum {
 	HELPER_GONE_MS = 1000
 };
 
+/* What setrlimit takes is of a type by itself in glibc. */
+#ifdef __GLIBC__
+typedef __rlimit_resource_t resource_t;
+#else
+typedef int resource_t;
+#endif
+
 /* --- Both sides --- */
 
 static inline int64_t

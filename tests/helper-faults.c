@@ -48,21 +48,18 @@ take_plan(void)
 WRAP(memfd_create, "memfd_create", int, (const char *name, unsigned flags),
     (name, flags))
 WRAP(ftruncate, "ftruncate", int, (int fd, off_t size), (fd, size))
-WRAP(ftruncate64, "ftruncate", int, (int fd, off64_t size), (fd, size))
 WRAP(fchmod, "fchmod", int, (int fd, mode_t bits), (fd, bits))
 WRAP(fstat, "fstat", int, (int fd, struct stat *st), (fd, st))
 WRAP(mmap, "mmap", void *, (void *at, size_t size, int protection, int flags,
     int fd, off_t offset), (at, size, protection, flags, fd, offset))
-WRAP(mmap64, "mmap", void *, (void *at, size_t size, int protection, int flags,
-    int fd, off64_t offset), (at, size, protection, flags, fd, offset))
 WRAP(mlock, "mlock", int, (const void *at, size_t size), (at, size))
 WRAP(mprotect, "mprotect", int, (void *at, size_t size, int protection),
     (at, size, protection))
 WRAP(sendmsg, "sendmsg", ssize_t, (int fd, const struct msghdr *msg,
     int flags), (fd, msg, flags))
-WRAP(getrlimit, "getrlimit", int, (__rlimit_resource_t resource,
+WRAP(getrlimit, "getrlimit", int, (resource_t resource,
     struct rlimit *limit), (resource, limit))
-WRAP(setrlimit, "setrlimit", int, (__rlimit_resource_t resource,
+WRAP(setrlimit, "setrlimit", int, (resource_t resource,
     const struct rlimit *limit), (resource, limit))
 WRAP(setgroups, "setgroups", int, (size_t n, const gid_t *groups),
     (n, groups))
@@ -74,7 +71,12 @@ WRAP(capset, "capset", int, (cap_user_header_t h, cap_user_data_t data),
     (h, data))
 WRAP(chdir, "chdir", int, (const char *path), (path))
 WRAP_FCNTL(fcntl)
+#ifdef __GLIBC__
+WRAP(ftruncate64, "ftruncate", int, (int fd, off64_t size), (fd, size))
+WRAP(mmap64, "mmap", void *, (void *at, size_t size, int protection, int flags,
+    int fd, off64_t offset), (at, size, protection, flags, fd, offset))
 WRAP_FCNTL(fcntl64)
+#endif
 
 /* --- Calls that a helper which was taken over might make ------------------ */
 

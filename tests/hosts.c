@@ -157,7 +157,7 @@ daemons(const void *arg)
 static void
 close_from(int first)
 {
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34)
+#ifdef HAVE_CLOSEFROM
 	closefrom(first);
 #else
 	for (int fd = first; fd < 1024; fd++)

@@ -701,7 +701,7 @@ observe_locks(const struct stat *ledger)
 {
 	const uint64_t base = (uint64_t)NOBODY << 30;
 	const uint64_t helpers = base + (UINT64_C(1) << 29);
-	bool *locked = calloc(race->quota, sizeof(bool));
+	bool *locked = calloc((size_t)race->quota, sizeof(bool));
 	FILE *locks = fopen("/proc/locks", "re");
 	uint64_t from, to, count = 0;
 	unsigned long inode;

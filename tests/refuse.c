@@ -34,11 +34,11 @@
 static const char *helper_path; /* what the configuration says */
 
 static void
-limit(int resource, rlim_t value)
+limit(resource_t resource, rlim_t value)
 {
 	struct rlimit both = { value, value };
 
-	expect(setrlimit((__rlimit_resource_t)resource, &both) == 0);
+	expect(setrlimit(resource, &both) == 0);
 }
 
 static void

@@ -264,25 +264,25 @@ kind_open(const struct client *c, enum kind kind)
 }
 
 /* Appends to CONTROL; the length that it then has. */
-static size_t
-control_append(unsigned char *control, size_t used, int type, const void *data,
+static socklen_t
+control_append(unsigned char *control, socklen_t used, int type, const void *data,
     size_t size)
 {
-	const struct cmsghdr header = { .cmsg_len = CMSG_LEN(size),
+	const struct cmsghdr header = { .cmsg_len = (socklen_t)CMSG_LEN(size),
 	    .cmsg_level = SOL_SOCKET, .cmsg_type = type };
 
 	memcpy(control + used, &header, sizeof(header));
 	memcpy(control + used + CMSG_LEN(0), data, size);
-	return used + CMSG_SPACE(size);
+	return used + (socklen_t)CMSG_SPACE(size);
 }
 
 /* With N times FD. */
-static size_t
+static socklen_t
 control_make(const struct spoilt *spoilt, int fd, unsigned n,
     unsigned char *control)
 {
 	const struct ucred own = { getpid(), getuid(), getgid() };
-	size_t used = 0;
+	socklen_t used = 0;
 	int fds[250];
 
 	for (unsigned i = 0; i < COUNT(fds); i++)
@@ -1629,7 +1629,8 @@ act_sequence_random(struct client *c, const struct scene *s)
 			/* Knuth, MMIX: the upper bits are the good ones. */
 			state = state * UINT64_C(6364136223846793005) +
 			    UINT64_C(1442695040888963407);
-			client_hold(c, ((state >> 40) % 64 + 1) * page_size());
+			client_hold(c, ((size_t)(state >> 40) % 64 + 1) *
+			    page_size());
 		}
 		client_served(c);
 		while (c->count > 0) {

@@ -216,8 +216,7 @@ be_a_child(unsigned kind)
 static pid_t
 make_child(unsigned kind)
 {
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 34) && \
-    !defined(__SANITIZE_THREAD__)
+#if defined(HAVE__FORK) && !defined(__SANITIZE_THREAD__)
 	return kind % 4 == 3 ? _Fork() : fork();
 #else
 	(void)kind;

@@ -210,7 +210,7 @@ limit_set(char *value, bool soft)
 {
 	struct rlimit l;
 	char *end;
-	unsigned resource = (unsigned)strtoul(value, &end, 10);
+	resource_t resource = (resource_t)strtoul(value, &end, 10);
 	rlim_t number = strtoull(*end == ':' ? end + 1 : "", NULL, 10);
 
 	if (prlimit(0, resource, NULL, &l) == -1)
