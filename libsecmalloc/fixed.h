@@ -18,6 +18,8 @@ enum {
 	/* The largest page of a target; where it is larger, nothing is sealed. */
 #if defined(__x86_64__) || defined(__i386__) || defined(__s390__)
 	FIXED_ALIGN = 4096
+#elif defined(__MACH__)
+	FIXED_ALIGN = 16384 /* and a section there has 32768 at most */
 #else
 	FIXED_ALIGN = 65536
 #endif

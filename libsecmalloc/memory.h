@@ -29,16 +29,12 @@ void memory_unreserve(void *at, size_t size);
 
 /* Replaces the mapping at AT, which was reserved, by readable and writable ... */
 int memory_map_private(void *at, size_t size); /* zero pages of our own */
-/* pages of FD, shared, which are FROM bytes behind its beginning */
-int memory_map_shared(void *at, size_t size, int fd, size_t from);
 /*
  * ... or by pages that nobody else can have, which are never evicted, and
  * backed by memory now ...  ENOTSUP: there are none; EPERM: the limit is 0;
  * EAGAIN: RLIMIT_MEMLOCK may be reached; ENOMEM also for RLIMIT_FSIZE.
  */
 int memory_map_secret(void *at, size_t size);
-/* ... or by such as can only be read ... */
-int memory_map_readable(void *at, size_t size, int fd);
 /* ... or, once more, by nothing that can be touched. */
 int memory_close_off(void *at, size_t size);
 
@@ -67,7 +63,8 @@ int memory_mark(void *at, size_t size, enum memory_mark mark);
 
 /*
  * Another mapping, inaccessible at first, of the shared pages at AT, which are
- * so and stay so, or of those of FD from OFFSET on; NULL with errno.
+ * so and stay so, or of those of FD from OFFSET on; NULL with errno, which is
+ * ENOTSUP where there are no shared pages.
  */
 void *memory_view(void *at, size_t size);
 void *memory_view_file(int fd, size_t offset, size_t size);
@@ -85,9 +82,6 @@ size_t memory_map_limit(void);
 /* How many bytes of addresses RLIMIT_AS grants; SIZE_MAX if any number. */
 size_t memory_address_limit(void);
 
-/* Backs every page with memory now, charged to this process's cgroup. */
-int memory_populate(void *at, size_t size);
-
 /*
  * Locks.  EPERM: this process may lock nothing; EAGAIN: RLIMIT_MEMLOCK is
  * reached; ENOMEM: there is no memory.
@@ -96,9 +90,6 @@ int memory_lock(void *at, size_t size);
 
 /* Whether this process has locked every page: a system call for each. */
 bool memory_is_locked(void *at, size_t size);
-
-/* The same of pages of memory_map_secret(). */
-bool memory_is_secret(void *at, size_t size);
 
 /*
  * A protection key (pkeys(7)) that the calling thread has no access by; -1 with
@@ -117,9 +108,25 @@ int memory_keep_from_children(void *at, size_t size);
 /*
  * SIZE bytes which are zero in every child that does not share this address
  * space, however that child was made, to be given back by memory_unreserve();
- * NULL with errno.
+ * NULL with errno.  Where only fork(2) makes children they may be as they were.
  */
 void *memory_wiped_on_fork(size_t size);
+
+/*
+ * Linux's alone, with what is shared in it: memory_map_private() and
+ * memory_is_locked() of other pages.
+ */
+
+/* Pages of FD, shared, which are FROM bytes behind its beginning ... */
+int memory_map_shared(void *at, size_t size, int fd, size_t from);
+/* ... or such as can only be read. */
+int memory_map_readable(void *at, size_t size, int fd);
+
+/* Backs every page with memory now, charged to this process's cgroup. */
+int memory_populate(void *at, size_t size);
+
+/* Whether every page is of memory_map_secret(). */
+bool memory_is_secret(void *at, size_t size);
 
 /* As memcpy(); other threads may write to what is copied. */
 void memory_copy(void *to, const void *from, size_t size);

@@ -1,13 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* random.c: getrandom(2) in batches; must not know what for. */
+/* random.c: random bits in batches; must not know what for. */
 #include "config.h"
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <string.h>
-#include <sys/auxv.h>
-#include <sys/random.h>
-#include <time.h>
 
 #include "random.h"
 
@@ -20,39 +16,13 @@ static struct {
 	bool has_half;
 } state;
 
-/*
- * Early in the boot, or where a filter forbids getrandom(): each program has
- * 16 random bytes of the kernel (AT_RANDOM), and splitmix64 stretches them.
- */
-static void
-make_do(void)
-{
-	static uint64_t seed;
-	const void *given = (const void *)getauxval(AT_RANDOM);
-	struct timespec now;
-
-	if (seed == 0 && given != NULL)
-		memcpy(&seed, given, sizeof seed);
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	seed += (uint64_t)now.tv_nsec << 32;
-	for (size_t i = 0; i < BATCH; i++) {
-		uint64_t z = seed += UINT64_C(0x9e3779b97f4a7c15);
-
-		z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-		z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-		state.bits[i] = z ^ (z >> 31);
-	}
-}
-
 uint64_t
 random_bits(void)
 {
 	uint64_t bits;
 
 	if (state.left == 0) {
-		if (getrandom(state.bits, sizeof state.bits, GRND_NONBLOCK) !=
-		    (ssize_t)sizeof state.bits)
-			make_do();
+		random_fill(state.bits, BATCH);
 		state.left = BATCH;
 	}
 	bits = state.bits[--state.left];

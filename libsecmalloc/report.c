@@ -12,10 +12,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "report.h"
+#include "system.h"
 
 enum {
 	NAME_WIDTH = 18,
@@ -34,8 +34,7 @@ static int (*get_stats)(struct secmalloc_stats *);
 void
 report_start(int (*stats)(struct secmalloc_stats *))
 {
-	/* NULL where somebody else's privilege is in play. */
-	const char *wish = secure_getenv("SECMALLOC_STATS");
+	const char *wish = system_getenv("SECMALLOC_STATS");
 
 	if (wish != NULL && wish[0] != '\0' && strcmp(wish, "0") != 0)
 		get_stats = stats;
@@ -141,7 +140,6 @@ put_table(struct text *text, const struct secmalloc_stats *stats)
 static void
 say(const struct text *text)
 {
-	static const struct timespec at_once;
 	sigset_t pipe_only, before, pending;
 	bool ours;
 
@@ -152,7 +150,7 @@ say(const struct text *text)
 	ours = sigismember(&pending, SIGPIPE) == 0;
 	if (write(STDERR_FILENO, text->bytes, text->length) == -1 &&
 	    errno == EPIPE && ours)
-		(void)sigtimedwait(&pipe_only, NULL, &at_once);
+		system_take_signal(&pipe_only);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 

@@ -14,15 +14,21 @@
 /*
  * Of the sanitizers' interface, what they have had from the first.  Weak: they
  * are in the program or they are not, and it need not be the compiler of this
- * library that brought them.
+ * library that brought them.  Where a linker wants to find what is weak, too,
+ * they are not told.
  */
-#define WEAK __attribute__((weak, visibility("default")))
+#ifdef HAVE_WEAK_REFERENCES
+# define WEAK(type, name, ...) \
+	__attribute__((weak, visibility("default"))) type name(__VA_ARGS__)
+#else
+# define WEAK(type, name, ...) static type (*const name)(__VA_ARGS__) = NULL
+#endif
 
-WEAK void __asan_poison_memory_region(const volatile void *, size_t);
-WEAK void __asan_unpoison_memory_region(const volatile void *, size_t);
-WEAK int __asan_address_is_poisoned(const volatile void *);
-WEAK void __lsan_register_root_region(const void *, size_t);
-WEAK void __lsan_unregister_root_region(const void *, size_t);
+WEAK(void, __asan_poison_memory_region, const volatile void *, size_t);
+WEAK(void, __asan_unpoison_memory_region, const volatile void *, size_t);
+WEAK(int, __asan_address_is_poisoned, const volatile void *);
+WEAK(void, __lsan_register_root_region, const void *, size_t);
+WEAK(void, __lsan_unregister_root_region, const void *, size_t);
 
 enum { CANARY_SIZE = 8 }; /* memcheck describes what is this near an object */
 

@@ -6,7 +6,6 @@
 #include "config.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 #include "pools.h"
 #include "runs.h"
 #include "secmalloc.h"
+#include "system.h"
 #include "window.h"
 
 enum {
@@ -212,7 +212,7 @@ pool_fork_prepare(bool (*copy)(const struct pool *, unsigned char *),
 		return;
 	choose_gaps();
 	pools.prepared = pools.ops->shared ? make_twins_soon(copy, moving) :
-	    pipe2(pools.relock, O_CLOEXEC) == 0;
+	    system_pipe(pools.relock) == 0;
 }
 
 /*
