@@ -3,8 +3,8 @@
 # The packages that the commands of dev need, and their installing.
 
 # What is looked for: a command, a file, a header with its angle brackets, a library that
-# is loaded, or what clang has to link with; then the package that has it, of
-# Debian's family and of Fedora's.
+# is loaded, a module of python3, or what clang has to link with; then the package that
+# has it, of Debian's family and of Fedora's.
 NEEDED_BY_DEMO='
 cc                 gcc            gcc
 <stdio.h>          libc6-dev      glibc-devel
@@ -31,6 +31,8 @@ clang-tidy         clang-tidy     clang-tools-extra
 cppcheck           cppcheck       cppcheck
 shellcheck         shellcheck     ShellCheck
 mandoc             mandoc         mandoc
+man                man-db         man-db
+col                bsdextrautils  util-linux
 bats               bats           bats
 valgrind           valgrind       valgrind
 pkg-config         pkg-config     pkgconf-pkg-config
@@ -43,6 +45,7 @@ sqlite3            sqlite3        sqlite
 openssl            openssl        openssl
 git                git            git-core
 python3            python3        python3
+python3:yaml       python3-yaml   python3-pyyaml
 <sodium.h>         libsodium-dev  libsodium-devel
 <openssl/crypto.h> libssl-dev     openssl-devel
 <gcrypt.h>         libgcrypt20-dev libgcrypt-devel
@@ -95,6 +98,7 @@ is_there() {
 		echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' |
 			clang "$1" -xc - -o /dev/null >/dev/null 2>&1
 		;;
+	python3:*) python3 -c "import ${1#*:}" 2>/dev/null ;;
 	lib*.so* | lib*.a)
 		# What is not found is printed as it was asked for.
 		[[ $(cc -print-file-name="$1" 2>/dev/null) == /* ]]

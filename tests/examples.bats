@@ -57,6 +57,18 @@ refused() {
 	everyone example-fork
 }
 
+@test "a key is out of reach but while it is used" {
+	everyone example-guarded
+	requires helper-a
+	run -0 as_nobody "$STAGE/bin/example-guarded" "$HELPER_A"
+	[ "${lines[0]}" = "guarded: out of reach but while it is used" ]
+	if [ -z "$(requires_why pkeys)" ]; then
+		[ "${lines[1]}" = "windows: all objects are out of reach" ]
+	else
+		[ "${lines[1]}" = "windows: this processor has no protection keys" ]
+	fi
+}
+
 @test "where nothing may lock memory the examples say so and fail" {
 	requires helper-none
 	refused example-classic "secmalloc_init: Operation not permitted"
@@ -64,4 +76,5 @@ refused() {
 	refused example-failure "no locked memory: nothing here may lock memory"
 	refused example-threads "secmalloc_init: Operation not permitted"
 	refused example-fork "secmalloc_init: Operation not permitted"
+	refused example-guarded "secmalloc_init: Operation not permitted"
 }

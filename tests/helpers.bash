@@ -84,6 +84,12 @@ requires_why() {
 	account:*)
 		getent passwd "${1#account:}" >/dev/null || echo "needs an account ${1#account:}"
 		;;
+	header:*)
+		echo "#include <${1#header:}>" | cc -E - >/dev/null 2>&1 || echo "needs ${1#header:}"
+		;;
+	python:*)
+		python3 -c "import ${1#python:}" 2>/dev/null || echo "needs python3 with ${1#python:}"
+		;;
 	command:*)
 		command -v "${1#command:}" >/dev/null || echo "needs ${1#command:}"
 		;;
