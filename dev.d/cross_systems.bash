@@ -141,8 +141,8 @@ system_build_macos() {
 # system_build_freebsd CPU FORMAT
 system_build_freebsd() {
 	system_build "$1-freebsd" "$1-unknown-freebsd14" "$2" libsecmalloc.so.1
-	llvm-readobj --file-headers "root/usr/local/lib/libsecmalloc.so.1" |
-		grep -F 'OS/ABI: FreeBSD'
+	# The header of the file says so of no system that names itself in a note.
+	llvm-readobj --notes "consumer-$1-freebsd" | grep -F NT_FREEBSD_ABI_TAG
 }
 
 # What two -arch flags make on macOS, whose compiler takes them at once.

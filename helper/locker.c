@@ -73,14 +73,15 @@ memfd_lock(int fd, size_t length)
 enum wire_status
 locker_open(uint64_t limit)
 {
-	size_t bytes = TRIAL_BYTES - TRIAL_BYTES % page_size() + page_size();
+	const size_t page = (size_t)page_size();
+	size_t bytes = TRIAL_BYTES - TRIAL_BYTES % page + page;
 	int fd = memfd_make(bytes);
-	void *base = fd == -1 ? MAP_FAILED : memfd_lock(fd, page_size());
+	void *base = fd == -1 ? MAP_FAILED : memfd_lock(fd, page);
 	enum wire_status status = base != MAP_FAILED ? WIRE_OK :
 	    refuse_errno("this helper cannot lock memory");
 
 	if (base != MAP_FAILED)
-		munmap(base, page_size());
+		munmap(base, page);
 	if (fd != -1)
 		close(fd);
 	locker.limit = MIN(limit, SIZE_MAX / 2) / page_size() * page_size();

@@ -18,7 +18,7 @@ static struct robust_list_head list = { .list.next = &entry };
 int
 pulse_start(void)
 {
-	const size_t size = page_size();
+	const size_t size = (size_t)page_size();
 	int fd = memfd_make(size);
 	void *page = fd == -1 ? MAP_FAILED : mmap(NULL, size,
 	    PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);

@@ -144,6 +144,12 @@ misses() {
 	echo "$output"
 	run -1 grep -v '^ok ' <<<"$output"
 
+	# Nor does a first one, before which there was no tag.
+	git -C tree tag -d v1.0.0
+	run -0 release_check
+	[[ "$output" == *"of the first release"* ]]
+	git -C tree tag v1.0.0 HEAD~1
+
 	misses 'configure.ac has version 1.0.2' 'echo "AC_INIT([x], [1.0.2])" >configure.ac
 		echo "Version: 1.0.1" >secmalloc.spec.in'
 	misses 'include/secmalloc.h has version none' ': >include/secmalloc.h'
