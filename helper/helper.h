@@ -50,6 +50,13 @@
 
 #include "protocol.h"
 
+/* What setrlimit() takes is of a type by itself in glibc. */
+#ifdef __GLIBC__
+typedef __rlimit_resource_t resource_t;
+#else
+typedef int resource_t;
+#endif
+
 #define NAME "secmalloc-helper"
 
 /* Of Linux 6.3, 5.1 and 6.5; older headers lack them. */

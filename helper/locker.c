@@ -74,8 +74,7 @@ enum wire_status
 locker_open(uint64_t limit)
 {
 	const size_t page = (size_t)page_size();
-	size_t bytes = TRIAL_BYTES - TRIAL_BYTES % page + page;
-	int fd = memfd_make(bytes);
+	int fd = memfd_make(TRIAL_BYTES - TRIAL_BYTES % page + page);
 	void *base = fd == -1 ? MAP_FAILED : memfd_lock(fd, page);
 	enum wire_status status = base != MAP_FAILED ? WIRE_OK :
 	    refuse_errno("this helper cannot lock memory");

@@ -79,13 +79,6 @@ signals_reset(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* What setrlimit takes is of a type by itself in glibc. */
-#ifdef __GLIBC__
-typedef __rlimit_resource_t resource_t;
-#else
-typedef int resource_t;
-#endif
-
 /*
  * What cannot be raised is found out by locker_open() and by each request,
  * except the hard RLIMIT_CPU, whose SIGKILL nothing averts.
