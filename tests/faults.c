@@ -77,6 +77,7 @@ WRAP(open, "open", int, (const char *path, int flags), (path, flags))
 WRAP(mmap64, "mmap", void *, (void *at, size_t size, int protection, int flags,
     int fd, off64_t offset), (at, size, protection, flags, fd, offset))
 WRAP(stat64, "stat", int, (const char *path, struct stat64 *st), (path, st))
+WRAP(fstat64, "fstat", int, (int fd, struct stat64 *st), (fd, st))
 WRAP(open64, "open", int, (const char *path, int flags), (path, flags))
 #endif
 

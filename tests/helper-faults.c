@@ -72,6 +72,11 @@ WRAP(capset, "capset", int, (cap_user_header_t h, cap_user_data_t data),
 WRAP(chdir, "chdir", int, (const char *path), (path))
 WRAP_FCNTL(fcntl)
 #ifdef __GLIBC__
+WRAP(fstat64, "fstat", int, (int fd, struct stat64 *st), (fd, st))
+WRAP(getrlimit64, "getrlimit", int, (resource_t resource,
+    struct rlimit64 *limit), (resource, limit))
+WRAP(setrlimit64, "setrlimit", int, (resource_t resource,
+    const struct rlimit64 *limit), (resource, limit))
 WRAP(ftruncate64, "ftruncate", int, (int fd, off64_t size), (fd, size))
 WRAP(mmap64, "mmap", void *, (void *at, size_t size, int protection, int flags,
     int fd, off64_t offset), (at, size, protection, flags, fd, offset))
