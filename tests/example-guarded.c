@@ -47,9 +47,11 @@ start(const char *helper)
 static int
 stopped(int (*bug)(unsigned char *), unsigned char *object)
 {
-	pid_t child = fork();
+	pid_t child;
 	int status;
 
+	(void)fflush(stdout); /* or the child might write it, too */
+	child = fork();
 	if (child == -1)
 		err(1, "fork");
 	if (child == 0) {
