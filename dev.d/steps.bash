@@ -13,6 +13,7 @@ STEPS=() # those that have begun, and were not reported
 # Each with a processor of its own.
 steps_begin() {
 	mkdir "$WORK/logs"
+	touch "$WORK/told"
 	[ "$(nproc)" -gt 1 ] || LANES=1
 	export SECMALLOC_TURNS=$WORK/turns
 	: >"$SECMALLOC_TURNS"
@@ -94,9 +95,13 @@ report_step() {
 	fi
 }
 
-# what_failed: what the tests that failed had to say.
+# what_failed: what the tests that failed had to say, but for what their programs
+# say of what went well; each once.
 what_failed() {
-	find "$WORK" -path '*/tests/*.log' -exec grep -h -A 10 '^not ok' {} + 2>/dev/null || true
+	find "$WORK" -path '*/tests/*.log' -newer "$WORK/told" -exec awk '
+		/^(not )?ok / { failed = /^not/; lines = 0 }
+		failed && !/^# ok / && lines++ < 20' {} + || true
+	touch "$WORK/told"
 }
 
 # tap_sum LOG KIND: of the summaries that make check prints.

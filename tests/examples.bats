@@ -38,7 +38,7 @@ refused() {
 
 @test "the event of failure is handled" {
 	# The library's event, before AddressSanitizer has one.
-	export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}allow_user_poisoning=0
+	add_options ASAN_OPTIONS allow_user_poisoning=0
 	everyone example-failure
 	requires helper-a
 	run -0 --separate-stderr as_nobody "$STAGE/bin/example-failure" "$HELPER_A"
@@ -59,8 +59,8 @@ refused() {
 
 @test "a key is out of reach but while it is used" {
 	# What it does wrong is the kernel's to stop, not a sanitizer's.
-	export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}allow_user_poisoning=0:handle_segv=0
-	export TSAN_OPTIONS=${TSAN_OPTIONS:+$TSAN_OPTIONS:}handle_segv=0
+	add_options ASAN_OPTIONS allow_user_poisoning=0:handle_segv=0
+	add_options TSAN_OPTIONS handle_segv=0
 	everyone example-guarded
 	requires helper-a
 	run -0 as_nobody "$STAGE/bin/example-guarded" "$HELPER_A"

@@ -6,7 +6,7 @@ load helpers
 setup() {
 	requires root helper-a
 	# A child cannot join the threads of its parent that had ended.
-	export TSAN_OPTIONS=${TSAN_OPTIONS:+$TSAN_OPTIONS:}report_thread_leaks=0
+	add_options TSAN_OPTIONS report_thread_leaks=0
 }
 
 @test "fork, _Fork and clone keep their promises, with a helper" {

@@ -6,7 +6,7 @@ load helpers
 setup() {
 	requires root helper-a
 	# The processor is to notice it, before AddressSanitizer can.
-	export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}allow_user_poisoning=0
+	add_options ASAN_OPTIONS allow_user_poisoning=0
 }
 
 @test "guarded objects keep their promises, with a helper" {

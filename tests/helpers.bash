@@ -133,6 +133,12 @@ same() {
 	return 1
 }
 
+# add_options VARIABLE OPTIONS: for a sanitizer, after those that it has.
+add_options() {
+	local -n options=$1
+	export "$1=${options:+$options:}$2"
+}
+
 # as_nobody CMD...: whoever is not root stays who he is and loses the limit only.
 # Descriptor 3 is bats' own: who holds it open in the background hangs it.
 as_nobody() {

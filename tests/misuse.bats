@@ -96,7 +96,7 @@ setup() {
 	AS=(as_nobody)
 	export SECMALLOC_TEST_HELPER=$HELPER_A
 	# What the library notices, before AddressSanitizer can.
-	export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}allow_user_poisoning=0
+	add_options ASAN_OPTIONS allow_user_poisoning=0
 	# KiB: what the largest row needs.
 	local limit
 	limit=$(ulimit -l)
