@@ -56,13 +56,20 @@ objects_are(unsigned char seed)
 	return true;
 }
 
+/* Whether ARE says so of the bytes of every object that has any. */
+static inline bool
+objects_all(bool (*are)(const void *at, size_t size))
+{
+	for (size_t i = 0; i < OBJECTS; i++)
+		if (sizes[i] != 0 && !are(objects[i], sizes[i]))
+			return false;
+	return true;
+}
+
 static inline bool
 objects_locked(void)
 {
-	for (size_t i = 0; i < OBJECTS; i++)
-		if (sizes[i] != 0 && !pages_locked(objects[i], sizes[i]))
-			return false;
-	return true;
+	return objects_all(pages_locked);
 }
 
 /* Frees them all; each checks the canary. */

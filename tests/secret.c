@@ -13,19 +13,11 @@
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 
-#include "children.h"
+#include "objects.h"
 
 #ifndef SYS_memfd_secret
 # define SYS_memfd_secret 447
 #endif
-
-#define KIB ((size_t)1024)
-#define MIB (1024 * KIB)
-
-enum { OBJECTS = 24 };
-
-static unsigned char *object[OBJECTS];
-static size_t object_size[OBJECTS];
 
 /* Of later kernels the limit is also root's, who may be able to raise it. */
 static void
@@ -44,29 +36,6 @@ init(int mode, size_t flags)
 	test_config(&config, mode);
 	config.flags = flags;
 	return secmalloc_init(&config);
-}
-
-/* From small ones to one with a guard page and one with a pool of its own. */
-static void
-fill(void)
-{
-	for (unsigned i = 0; i < OBJECTS; i++) {
-		object_size[i] = i < OBJECTS - 2 ? 1 + (size_t)i * i * i :
-		    (i - OBJECTS + 3) * 384 * KIB;
-		object[i] = secmalloc(object_size[i]);
-		expect(object[i] != NULL);
-		memset(object[i], (int)i + 1, object_size[i]);
-	}
-}
-
-static bool
-whole(void)
-{
-	for (unsigned i = 0; i < OBJECTS; i++)
-		for (size_t j = 0; j < object_size[i]; j++)
-			if (object[i][j] != i + 1)
-				return false;
-	return true;
 }
 
 /* Whether all bytes are in mappings that the kernel calls secretmem. */
@@ -91,34 +60,6 @@ is_secret(const void *at, size_t size)
 	return next >= end;
 }
 
-static bool
-all_secret(void)
-{
-	for (unsigned i = 0; i < OBJECTS; i++)
-		if (!is_secret(object[i], object_size[i]))
-			return false;
-	return true;
-}
-
-/* The kernel does so for what the memory is, and not only for a lock. */
-static bool
-all_kept(void)
-{
-	for (unsigned i = 0; i < OBJECTS; i++)
-		if (!pages_kept(object[i], object_size[i]))
-			return false;
-	return true;
-}
-
-static bool
-all_locked(void)
-{
-	for (unsigned i = 0; i < OBJECTS; i++)
-		if (!pages_locked(object[i], object_size[i]))
-			return false;
-	return true;
-}
-
 static int
 mode_in_force(void)
 {
@@ -128,14 +69,22 @@ mode_in_force(void)
 	return stats.mode;
 }
 
+/* The kernel keeps it so for what the memory is, and not only for a lock. */
+static void
+all_is_secret(void)
+{
+	expect(objects_all(is_secret) && objects_all(pages_kept));
+	expect(secmalloc_verify() == 0);
+	expect(secmalloc_is_secure(objects[OBJECTS - 1]) == 1);
+	expect(mode_in_force() == SECMALLOC_MODE_INPROCESS);
+	expect(helpers() == 0);
+}
+
 static void
 all_is_well(void)
 {
-	expect(whole() && all_secret() && all_kept());
-	expect(secmalloc_verify() == 0);
-	expect(secmalloc_is_secure(object[OBJECTS - 1]) == 1);
-	expect(mode_in_force() == SECMALLOC_MODE_INPROCESS);
-	expect(helpers() == 0);
+	expect(objects_are(1));
+	all_is_secret();
 }
 
 /* --- It is secret --- */
@@ -154,21 +103,20 @@ all_of_it(const void *unused)
 	secmalloc_shutdown();
 	mapped = count_mapped();
 	expect(init(SECMALLOC_MODE_AUTO, SECMALLOC_SECRET) == 0);
-	fill();
+	make_objects(1);
 	all_is_well();
 	/* What is not ours is neither: the control. */
 	plain[0] = 1;
 	expect(!is_secret(plain, 1) && !pages_kept(plain, 1));
 	expect(secmalloc_lock_fd() == -1 && errno == ENOTSUP);
 	for (unsigned i = 0; i < OBJECTS; i++) {
-		object[i] = secrealloc(object[i], object_size[i] * 2 + 1);
-		expect(object[i] != NULL);
-		expect(is_secret(object[i], object_size[i] * 2 + 1));
-		expect(object[i][object_size[i] * 2] == 0);
+		objects[i] = secrealloc(objects[i], sizes[i] * 2 + 1);
+		expect(objects[i] != NULL);
+		expect(is_secret(objects[i], sizes[i] * 2 + 1));
+		expect(bytes_are(i, 1) && objects[i][sizes[i] * 2] == 0);
 	}
-	all_is_well();
-	for (unsigned i = 0; i < OBJECTS; i++)
-		secfree(object[i]);
+	all_is_secret();
+	free_objects();
 	secmalloc_shutdown();
 	expect(count_mapped() == mapped);
 	return 0;
@@ -304,18 +252,17 @@ copied(way *how)
 	expect(pipe(go) == 0 && (pid = how()) != -1);
 	if (pid == 0) {
 		expect((own = secmalloc(100)) != NULL); /* settles, if need be */
-		expect(is_secret(own, 100) && whole() && all_secret());
-		for (unsigned i = 0; i < OBJECTS; i++)
-			memset(object[i], 0x77, object_size[i]);
+		expect(is_secret(own, 100) && objects_are(1));
+		expect(objects_all(is_secret));
+		fill_objects(0x77);
 		expect(write(go[1], "", 1) == 1);
-		expect(secmalloc_verify() == 0 && all_kept());
-		for (unsigned i = 0; i < OBJECTS; i++)
-			secfree(object[i]);
+		expect(secmalloc_verify() == 0 && objects_all(pages_kept));
+		free_objects();
 		expect(secmalloc_verify() == 0);
 		_exit(0);
 	}
 	expect(read(go[0], &byte, 1) == 1);
-	expect(whole());
+	expect(objects_are(1));
 	expect(waitpid(pid, &status, 0) == pid && status == 0);
 	all_is_well();
 	(void)close(go[0]);
@@ -330,7 +277,7 @@ forks(const void *unused)
 	(void)unused;
 	become_nobody(8 * MIB);
 	expect(init(SECMALLOC_MODE_AUTO, SECMALLOC_SECRET) == 0);
-	fill();
+	make_objects(1);
 	mapped = count_mapped();
 	for (unsigned n = 0; n < 10; n++) {
 		copied(way_fork);
@@ -348,15 +295,15 @@ fork_beyond_the_limit(const void *unused)
 	pid_t pid;
 
 	(void)unused;
-	become_nobody(3 * MIB);
+	become_nobody(3 * MIB / 2);
 	expect(init(SECMALLOC_MODE_AUTO, SECMALLOC_SECRET) == 0);
-	fill();
+	make_objects(1);
 	expect((pid = fork()) != -1);
 	if (pid == 0) {
 		unsigned char *own;
 
-		expect(secmalloc_is_secure(object[0]) == 0);
-		secfree(object[0]);
+		expect(secmalloc_is_secure(objects[1]) == 0);
+		secfree(objects[1]);
 		expect((own = secmalloc(100)) != NULL && is_secret(own, 100));
 		_exit(0);
 	}
@@ -455,7 +402,7 @@ refused(const void *unused)
 	/* The belt is for what a helper locks. */
 	expect(init(SECMALLOC_MODE_INPROCESS,
 	    SECMALLOC_SECRET | SECMALLOC_BELT) == 0);
-	fill();
+	make_objects(1);
 	all_is_well();
 	return 0;
 }
@@ -531,9 +478,9 @@ not_there(const void *error)
 	become_nobody(0);
 	expect(init(SECMALLOC_MODE_AUTO, SECMALLOC_SECRET_TRY) == 0);
 	expect(mode_in_force() == SECMALLOC_MODE_HELPER && helpers() == 1);
-	fill();
-	expect(all_locked() && secmalloc_verify() == 0);
-	expect(!is_secret(object[0], 1));
+	make_objects(1);
+	expect(objects_locked() && secmalloc_verify() == 0);
+	expect(!is_secret(objects[1], 1));
 	return 0;
 }
 
@@ -543,7 +490,7 @@ tried(const void *unused)
 	(void)unused;
 	become_nobody(8 * MIB);
 	expect(init(SECMALLOC_MODE_HELPER, SECMALLOC_SECRET_TRY) == 0);
-	fill();
+	make_objects(1);
 	all_is_well();
 	/* For good: what comes later is of the same. */
 	while (secmalloc(200 * KIB) != NULL)
@@ -559,9 +506,9 @@ tried_in_vain(const void *memlock)
 	become_nobody((rlim_t)*(const size_t *)memlock);
 	expect(init(SECMALLOC_MODE_AUTO, SECMALLOC_SECRET_TRY) == 0);
 	expect(mode_in_force() == SECMALLOC_MODE_HELPER && helpers() == 1);
-	fill();
-	expect(all_locked() && secmalloc_verify() == 0);
-	expect(!is_secret(object[0], 1));
+	make_objects(1);
+	expect(objects_locked() && secmalloc_verify() == 0);
+	expect(!is_secret(objects[1], 1));
 	return 0;
 }
 
