@@ -21,21 +21,23 @@
 /* Whoever has nothing to say within that time is of no use to a program. */
 enum { TALK_SECONDS = 5, END_MS = 2000 };
 
-/* What came with it is closed: the helper stays as long as it is under way. */
+/*
+ * What came with MSG, which has room for one control message, is closed: the
+ * helper stays as long as it is under way.
+ */
 static void
-descriptors_close(struct msghdr *msg)
+descriptors_close(const struct msghdr *msg)
 {
+	const struct cmsghdr *c = CMSG_FIRSTHDR(msg);
 	int fd;
 
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL;
-	    c = CMSG_NXTHDR(msg, c)) {
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t at = CMSG_LEN(0); at + sizeof(fd) <= c->cmsg_len;
-		    at += sizeof(fd)) {
-			memcpy(&fd, (unsigned char *)c + at, sizeof(fd));
-			(void)close(fd);
-		}
+	if (c == NULL || c->cmsg_level != SOL_SOCKET ||
+	    c->cmsg_type != SCM_RIGHTS)
+		return;
+	for (size_t at = CMSG_LEN(0); at + sizeof(fd) <= c->cmsg_len;
+	    at += sizeof(fd)) {
+		memcpy(&fd, (const unsigned char *)c + at, sizeof(fd));
+		(void)close(fd);
 	}
 }
 
