@@ -223,15 +223,16 @@ PRIVILEGE=setuid HELPER_USER=$HELPER_UID LEDGER_DIR=$LEDGER"
 	fine
 }
 
-# In a mount namespace, which takes the mount with it.
+# In a mount namespace, which takes the mount with it; the kernel tells of its blank
+# by a number.
 @test "a file system that is mounted nosuid" {
 	place
 	mv "$HELPER" "$DIR/aside"
 	cat >"$DIR/script" <<-'END'
 		set -euo pipefail
-		mkdir "$DIR/mnt"
-		mount -t tmpfs -o nosuid,nodev,mode=755 none "$DIR/mnt"
-		HELPER=$DIR/mnt/secmalloc-helper
+		mkdir "$DIR/a mount"
+		mount -t tmpfs -o nosuid,nodev,mode=755 none "$DIR/a mount"
+		HELPER="$DIR/a mount/secmalloc-helper"
 		cp -a "$DIR/aside" "$HELPER"
 		doctor=(prlimit --memlock=0:0 -- setpriv --reuid 65534 --regid 65534
 			--clear-groups --inh-caps=-all -- "$STAGE/bin/secmalloc" doctor
@@ -241,14 +242,15 @@ PRIVILEGE=setuid HELPER_USER=$HELPER_UID LEDGER_DIR=$LEDGER"
 		sh -euc "$(sed -n 's/^First of all, as root: //p' "$DIR/before")"
 		"${doctor[@]}" >"$DIR/after"
 		echo "status $?"
-		findmnt -no OPTIONS "$DIR/mnt"
+		findmnt -no OPTIONS "$DIR/a mount"
 	END
 	export DIR
 	run -0 unshare --mount "$BASH" "$DIR/script" 3>&-
 	[[ $output == "status 2"$'\n'"status 0"$'\n'*nodev* ]]
 	[[ $output != *nosuid* ]]
-	grep -q "^FAIL  nosuid .*$DIR/mnt is mounted nosuid" "$DIR/before"
-	grep -qx "First of all, as root: mount -o remount,bind,suid $DIR/mnt" "$DIR/before"
+	grep -q "^FAIL  nosuid .*$DIR/a mount is mounted nosuid" "$DIR/before"
+	grep -qx "First of all, as root: mount -o remount,bind,suid '$DIR/a mount'" \
+		"$DIR/before"
 	run -1 grep FAIL "$DIR/after"
 }
 
@@ -467,11 +469,13 @@ socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).bind(sys.argv[1])' "$SOCK"
 @test "swap, zram, and a hibernation that writes all memory to what is not encrypted" {
 	place
 	[ -d /etc/systemd/system ] || skip "needs /etc/systemd/system"
-	mkdir "$DIR/power" "$DIR/path"
+	mkdir -p "$DIR/power" "$DIR/path" "$DIR/block/zram1"
+	printf '%s\n' /dev/backing >"$DIR/block/zram1/backing_dev"
 	printf '%s\n' 'freeze mem disk' >"$DIR/power/state"
 	printf '%s\n' '[platform] shutdown' >"$DIR/power/disk"
 	printf '%s\n' 'Filename Type Size Used Priority' \
-		"$DIR/swap partition 1 0 -2" '/dev/zram0 partition 1 0 100' >"$DIR/swaps"
+		"$DIR/swap partition 1 0 -2" '/dev/zram0 partition 1 0 100' \
+		'/dev/zram1 partition 1 0 100' >"$DIR/swaps"
 	printf '%s\n' '|/bin/handler %P' >"$DIR/pattern"
 	cat >"$DIR/path/systemctl" <<-'END'
 		#!/bin/sh
@@ -484,6 +488,7 @@ socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).bind(sys.argv[1])' "$SOCK"
 		set -euo pipefail
 		mount -t tmpfs none /etc/systemd/system
 		mount --bind "$DIR/power" /sys/power
+		mount --bind "$DIR/block" /sys/block
 		mount --bind "$DIR/swaps" /proc/swaps
 		mount --bind "$DIR/pattern" /proc/sys/kernel/core_pattern
 		doctor=(prlimit --memlock=0:0 -- setpriv --reuid 65534 --regid 65534
@@ -496,9 +501,9 @@ socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).bind(sys.argv[1])' "$SOCK"
 	END
 	export DIR
 	run -0 unshare --mount "$BASH" "$DIR/script" 3>&-
-	says INFO swap "$DIR/swap, /dev/zram0: no locked memory goes there"
-	says INFO zram "/dev/zram0 is compressed memory"
-	says WARN hibernation "it writes all memory, also what is locked, to $DIR/swap, /dev/zram0"
+	says INFO swap "$DIR/swap, /dev/zram0, /dev/zram1: no locked memory goes"
+	says INFO zram "/dev/zram0, /dev/zram1: compressed memory, and may be written to /dev/backing"
+	says WARN hibernation "it writes all memory, also what is locked, to $DIR/swap, which"
 	says PASS core-files "they go to a program (/bin/handler %P)"
 	grep -q '^PASS  hibernation .*masked' "$DIR/after"
 	rm -r "$DIR/power"

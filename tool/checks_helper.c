@@ -277,6 +277,22 @@ check_capability(struct doctor *d)
 	free(path);
 }
 
+/* /proc/self/mountinfo has blanks and the like as a backslash and octal digits. */
+static void
+unescape(char *word)
+{
+	char *to = word;
+	unsigned octal;
+
+	while (*word != '\0')
+		if (sscanf(word, "\\%3o", &octal) == 1) {
+			*to++ = (char)octal;
+			word += 4;
+		} else
+			*to++ = *word++;
+	*to = '\0';
+}
+
 /* Where the file system of PATH is mounted, in new memory; or NULL. */
 static char *
 mount_point(const char *path)
@@ -293,8 +309,10 @@ mount_point(const char *path)
 		/* The fifth word; what is mounted last is on top. */
 		for (int i = 0; i < 4 && rest != NULL; i++)
 			(void)strsep(&rest, " ");
-		at = strsep(&rest, " ");
-		length = at == NULL ? 0 : strlen(at);
+		if ((at = strsep(&rest, " ")) == NULL)
+			continue;
+		unescape(at);
+		length = strlen(at);
 		if (length == 0 || strncmp(real, at, length) != 0 ||
 		    (length > 1 && real[length] != '/') ||
 		    (point != NULL && strlen(point) > length))

@@ -85,8 +85,9 @@ place_is_encrypted(const char *path)
 struct swaps {
 	char *names;      /* with a comma between */
 	char *zram;       /* those that are memory, compressed */
-	bool on_disk;     /* any that is not */
-	bool unencrypted; /* ... and has what is written there as it is */
+	char *backing;    /* what these may be written to */
+	char *disks;      /* those that are not, to which a machine hibernates */
+	bool unencrypted; /* any of which has what is written there as it is */
 };
 
 static void
@@ -97,6 +98,20 @@ name_add(char **names, const char *name)
 
 	free(*names);
 	*names = both;
+}
+
+/* What is in memory that is compressed may yet go to a disk. */
+static void
+zram_add(struct swaps *swaps, const char *name)
+{
+	char line[LINE_MAX_BYTES], *path = text_make("/sys/block/%s/backing_dev",
+	    name + strlen("/dev/"));
+
+	line_read(path, line);
+	free(path);
+	name_add(&swaps->zram, name);
+	if (line[0] == '/')
+		name_add(&swaps->backing, line);
 }
 
 /* A line of /proc/swaps begins with a path, with its blanks as \040. */
@@ -113,9 +128,9 @@ swaps_find(struct swaps *swaps)
 			continue;
 		name_add(&swaps->names, line);
 		if (strncmp(line, "/dev/zram", 9) == 0)
-			name_add(&swaps->zram, line);
+			zram_add(swaps, line);
 		else {
-			swaps->on_disk = true;
+			name_add(&swaps->disks, line);
 			swaps->unencrypted |= !place_is_encrypted(line);
 		}
 	}
@@ -128,6 +143,8 @@ swaps_free(struct swaps *swaps)
 {
 	free(swaps->names);
 	free(swaps->zram);
+	free(swaps->backing);
+	free(swaps->disks);
 }
 
 void
@@ -141,28 +158,22 @@ check_swap(struct doctor *d)
 	else
 		found(d, LEVEL_INFO, "%s: no locked memory goes there, but all"
 		    " else of a program may%s", swaps.names,
-		    !swaps.on_disk || swaps.unencrypted ? "" : ", encrypted");
+		    swaps.disks == NULL || swaps.unencrypted ? "" : ", encrypted");
 	swaps_free(&swaps);
 }
 
 void
 check_zram(struct doctor *d)
 {
-	char line[LINE_MAX_BYTES], *path;
 	struct swaps swaps;
 
 	swaps_find(&swaps);
 	if (swaps.zram == NULL)
 		found(d, LEVEL_PASS, "no swap is on zram");
-	else {
-		path = text_make("/sys/block/%s/backing_dev",
-		    swaps.zram + strlen("/dev/"));
-		line_read(path, line);
-		found(d, LEVEL_INFO, "%s is compressed memory%s%s", swaps.zram,
-		    line[0] == '/' ? ", and may be written to " : "",
-		    line[0] == '/' ? line : "");
-		free(path);
-	}
+	else
+		found(d, LEVEL_INFO, "%s: compressed memory%s%s", swaps.zram,
+		    swaps.backing == NULL ? "" : ", and may be written to ",
+		    swaps.backing == NULL ? "" : swaps.backing);
 	swaps_free(&swaps);
 }
 
@@ -197,7 +208,7 @@ check_hibernation(struct doctor *d)
 	swaps_find(&swaps);
 	if (strstr(states, "disk") == NULL || strstr(how, "[disabled]") != NULL)
 		found(d, LEVEL_PASS, "this machine cannot");
-	else if (!swaps.on_disk)
+	else if (swaps.disks == NULL)
 		found(d, LEVEL_PASS, "there is no swap to write it to");
 	else if (!swaps.unencrypted)
 		found(d, LEVEL_PASS, "the swap that it writes to is encrypted");
@@ -206,7 +217,7 @@ check_hibernation(struct doctor *d)
 	else {
 		found(d, LEVEL_WARN, "it writes all memory, also what is"
 		    " locked, to %s, which is not known to be encrypted",
-		    swaps.names);
+		    swaps.disks);
 		remedy(d, "systemctl mask hibernate.target hybrid-sleep.target"
 		    " suspend-then-hibernate.target");
 	}
