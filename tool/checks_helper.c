@@ -277,16 +277,16 @@ check_capability(struct doctor *d)
 	free(path);
 }
 
-/* /proc/self/mountinfo has blanks and the like as a backslash and octal digits. */
+/* /proc/self/mountinfo has a blank and the like as \ and three octal digits. */
 static void
 unescape(char *word)
 {
 	char *to = word;
-	unsigned octal;
 
 	while (*word != '\0')
-		if (sscanf(word, "\\%3o", &octal) == 1) {
-			*to++ = (char)octal;
+		if (word[0] == '\\' && strspn(word + 1, "01234567") >= 3) {
+			*to++ = (char)((word[1] - '0') << 6 |
+			    (word[2] - '0') << 3 | (word[3] - '0'));
 			word += 4;
 		} else
 			*to++ = *word++;
